@@ -1,0 +1,339 @@
+//! What the policy file means.
+//!
+//! A [`Policy`] is immutable: it is compiled once from a [`config::Document`](crate::config) and then shared. Every
+//! request takes one snapshot on arrival and keeps it to its end, however often the file is reloaded meanwhile.
+//!
+//! Units are carried by the types: durations are [`Duration`], sizes are bytes, limits are counts of requests.
+//! Nothing in here is zero unless its documentation says what zero means.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
+
+/// Everything that one policy file says, with every default filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Public addresses. Changing them needs a restart.
+    pub listen: Vec<SocketAddr>,
+    pub admin: Admin,
+    pub server: Server,
+    pub limits: Limits,
+    /// In the order of the file; a route names one by its index.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// First match wins. Never empty.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// The port for operators: metrics, health, sessions, reload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// Changing it needs a restart.
+    pub listen: SocketAddr,
+    /// File whose first line is the bearer token; read anew at each reload.
+    pub token_file: Option<PathBuf>,
+}
+
+/// How connections of clients are treated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// Threads that serve connections; at least 1. Changing it needs a restart.
+    pub workers: usize,
+    pub max_connections: usize,
+    /// From the first byte of a connection (or from its acceptance) to the end of the request head.
+    pub header_timeout: Duration,
+    /// How long a connection may stay without a request.
+    pub keep_alive_timeout: Duration,
+    /// Request line and all fields together, in bytes.
+    pub max_header_bytes: usize,
+    pub drain_delay: Duration,
+    pub drain_timeout: Duration,
+    /// Peers whose `X-Forwarded-For` and `Forwarded` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Limits across all routes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Requests at the upstreams at once.
+    pub concurrency: u32,
+    /// Requests waiting for a place.
+    pub queue: u32,
+    /// Bytes of request bodies held for requests that wait for a turn or a place.
+    pub queue_bytes: u64,
+    pub queue_timeout: Duration,
+    /// `None`: one line for all.
+    pub fair_by: Option<FairBy>,
+    /// Part of `queue` and of `queue_bytes` that one fairness key may hold, in percent: 1 to 100.
+    pub queue_share: u8,
+    /// Sessions and rate-limit keys remembered at once.
+    pub keys: usize,
+}
+
+/// Whom free places go round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FairBy {
+    ClientIp,
+    Header(HeaderName),
+}
+
+/// A group of equal servers behind one name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    pub name: Arc<str>,
+    /// Never empty.
+    pub servers: Vec<UpstreamServer>,
+    /// At once at all its servers together.
+    pub concurrency: Option<u32>,
+    pub balance: Balance,
+    pub connect_timeout: Duration,
+    pub pool: Pool,
+    pub health: Option<HealthCheck>,
+    pub eject: Eject,
+    pub retry: Retry,
+    /// Speak HTTP/2 (prior knowledge) to the servers.
+    pub http2: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpstreamServer {
+    /// As written, without user information; the `server` label of metrics.
+    pub url: Arc<str>,
+    /// Host name or address literal, without brackets.
+    pub host: Arc<str>,
+    pub port: u16,
+    /// 1 to 1000.
+    pub weight: u32,
+    pub concurrency: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    LeastInflight,
+    RoundRobin,
+    /// Same session, same server, while it is healthy (rendezvous hashing).
+    Session,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Idle connections kept to each server, by each worker.
+    pub max_idle: usize,
+    pub idle_timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Path and query, starts with `/`.
+    pub path: Arc<str>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// Successes in a row that make a server healthy again; at least 1.
+    pub healthy_after: u32,
+    /// Failures in a row that make it unhealthy; at least 1.
+    pub unhealthy_after: u32,
+}
+
+/// Passive ejection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Eject {
+    /// Failures in a row; at least 1.
+    pub after_failures: u32,
+    pub duration: Duration,
+}
+
+/// Retries of requests that were certainly not processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Tries in all, the first included; at least 1.
+    pub attempts: u32,
+    pub on_connect: bool,
+    pub on_429: bool,
+    pub on_503: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    pub name: Arc<str>,
+    pub matching: Match,
+    /// Index into [`Policy::upstreams`].
+    pub upstream: usize,
+    pub priority: Priority,
+    /// Takes no turn and no place.
+    pub exempt: bool,
+    pub concurrency: Option<u32>,
+    /// Longest request body in bytes.
+    pub body_limit: u64,
+    pub session: Option<Session>,
+    pub rate_limits: Vec<Arc<RateLimit>>,
+    pub timeouts: Timeouts,
+    pub abandoned: Abandoned,
+    pub abandoned_limit: Duration,
+}
+
+/// Which requests a route is for. All that is given must hold.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Match {
+    pub path: PathMatch,
+    /// Empty: any method.
+    pub methods: Vec<Method>,
+    /// Lower case, without port. Empty: any host.
+    pub hosts: Vec<String>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum PathMatch {
+    #[default]
+    Any,
+    /// Whole segments: `/api` matches `/api` and `/api/x`, not `/apix`. Without a trailing slash.
+    Prefix(String),
+    /// Segment for segment.
+    Pattern(Vec<Segment>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    Literal(String),
+    /// `{name}`: exactly one non-empty segment.
+    Variable(String),
+}
+
+/// Class at the global gate. Ordered: `High` is the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    Low,
+    Normal,
+    High,
+}
+
+/// How requests of one conversation take turns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Session {
+    /// The first one present wins. Never empty.
+    pub key: Vec<KeySource>,
+    /// Made part of the key.
+    pub within: Vec<KeySource>,
+    /// Routes of one lane take turns together.
+    pub lane: Arc<str>,
+    pub anonymous: Anonymous,
+    pub assign: Option<Assign>,
+    /// Running at once for one key.
+    pub concurrency: NonZeroU32,
+    /// Waiting for one key. At least 1.
+    pub queue: u32,
+    pub queue_timeout: Duration,
+}
+
+impl Session {
+    /// Whether the key can only be known once the whole body is there.
+    #[must_use]
+    pub fn reads_body(&self) -> bool {
+        self.key
+            .iter()
+            .chain(&self.within)
+            .any(|source| matches!(source, KeySource::Json(_) | KeySource::Form(_)))
+    }
+}
+
+/// Where a part of a session key stands in a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    Header(HeaderName),
+    /// Decoded reference tokens of a JSON pointer (RFC 6901).
+    Json(Vec<String>),
+    /// Field of an urlencoded or multipart form.
+    Form(String),
+    Query(String),
+    Cookie(String),
+    /// Variable of the route's path pattern.
+    Path(String),
+}
+
+/// What becomes of a request without a session key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anonymous {
+    /// Each its own session.
+    Separate,
+    /// All of them take turns.
+    Shared,
+    /// Refused with 400.
+    Reject,
+}
+
+/// Where a separate anonymous request gets its made-up key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assign {
+    Header(HeaderName),
+    /// Decoded reference tokens of a JSON pointer; parents must exist, the member is added or replaced.
+    Json(Vec<String>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimit {
+    /// As it appears in the `RateLimit` fields. Unique within its route.
+    pub name: Arc<str>,
+    pub per: RatePer,
+    pub rate: Rate,
+    /// Requests that may come at once. At least 1.
+    pub burst: NonZeroU32,
+    pub when_exceeded: WhenExceeded,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RatePer {
+    Session,
+    ClientIp,
+    Route,
+    Header(HeaderName),
+}
+
+/// `count` requests in each `period`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub count: NonZeroU32,
+    pub period: Duration,
+}
+
+impl Rate {
+    /// Time after which one token comes back.
+    #[must_use]
+    pub fn interval(self) -> Duration {
+        (self.period / self.count.get()).max(Duration::from_nanos(1))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenExceeded {
+    Reject,
+    Wait {
+        /// Waiting for one key. At least 1.
+        queue: u32,
+        queue_timeout: Duration,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The client's whole body.
+    pub request: Duration,
+    /// From the upstream having the request to its response head.
+    pub response: Duration,
+    /// Between two pieces of a body, or until a stalled reader takes the next.
+    pub idle: Duration,
+    /// All of it, from admission to the last byte. Zero: none.
+    pub total: Duration,
+}
+
+/// What becomes of work at the upstream when its client has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abandoned {
+    Finish,
+    Cancel,
+    /// `Finish` before the response head, `Cancel` after it.
+    Auto,
+}
