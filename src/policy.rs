@@ -6,6 +6,15 @@
 //! Units are carried by the types: durations are [`Duration`], sizes are bytes, limits are counts of requests.
 //! Nothing in here is zero unless its documentation says what zero means.
 
+pub mod compile;
+pub mod diff;
+pub mod matching;
+pub mod path;
+pub mod redact;
+
+pub use matching::Target;
+pub use path::{NormalPath, PathProblem};
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -97,6 +106,19 @@ pub struct Upstream {
     pub retry: Retry,
     /// Speak HTTP/2 (prior knowledge) to the servers.
     pub http2: bool,
+}
+
+impl Upstream {
+    /// What can run at once at all: the upstream's own limit, or less where all its servers have limits that add up to
+    /// less. Waiting for a place then comes instead of holding one and waiting for a server.
+    #[must_use]
+    pub fn effective_concurrency(&self) -> Option<u32> {
+        let servers: Option<u32> = self.servers.iter().map(|server| server.concurrency).sum();
+        match (self.concurrency, servers) {
+            (Some(own), Some(servers)) => Some(own.min(servers)),
+            (own, servers) => own.or(servers),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,65 @@
+//! The port for operators: metrics, health, sessions, reload, drain. Never on a public address of its own accord.
+
+mod answer;
+mod route;
+mod sessions;
+mod status;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tower::{ServiceBuilder, ServiceExt};
+
+use crate::gateway::Gateway;
+
+/// Connections at once; operators and scrapers are few, and what is beyond waits.
+const MAX_CONNECTIONS: usize = 256;
+/// An answer that takes longer is no help in an incident.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to leave the system alone when it has no descriptor to spare.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Serves `listener` for ever.
+pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
+    let connections = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(slot) = connections.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "no admin connection can be accepted at the moment");
+                tokio::time::sleep(BACK_OFF).await;
+                continue;
+            }
+        };
+        let gateway = gateway.clone();
+        tokio::spawn(async move {
+            let service = hyper::service::service_fn(move |request| answer(gateway.clone(), request));
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an admin connection ended");
+            }
+            drop(slot);
+        });
+    }
+}
+
+async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let routed = ServiceBuilder::new()
+        .timeout(TIMEOUT)
+        .service(tower::service_fn(|request| async { Ok::<_, Infallible>(route::route(&gateway, request).await) }));
+    let answer = routed.oneshot(request).await;
+    Ok(answer.unwrap_or_else(|_| answer::text(StatusCode::SERVICE_UNAVAILABLE, "this took too long\n")))
+}

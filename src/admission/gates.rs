@@ -1,0 +1,70 @@
+//! What the requests of one route go through.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admission::{Quota, RateKey};
+use crate::limit::keys::KeyBudget;
+use crate::limit::places::Scope;
+use crate::limit::rate::RateTable;
+use crate::policy::{Rate, RateLimit, RatePer, Route};
+use crate::telemetry::metrics::RouteMetrics;
+
+/// A route of one policy, tied to the state that outlives the policy.
+#[derive(Debug)]
+pub struct RouteGates {
+    pub policy: Arc<Route>,
+    pub(super) scope: Scope,
+    pub(super) upstream: Scope,
+    pub rates: Vec<RateLimiter>,
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// A rate limit of one policy with its buckets.
+#[derive(Debug)]
+pub struct RateLimiter {
+    pub policy: Arc<RateLimit>,
+    pub(super) state: Arc<RateState>,
+}
+
+/// The buckets of one rate limit. Lives as long as its definition stays the same.
+#[derive(Debug)]
+pub struct RateState {
+    pub(super) id: u64,
+    name: Arc<str>,
+    per: RatePer,
+    rate: Rate,
+    pub(super) table: RateTable<RateKey>,
+}
+
+impl RateState {
+    pub(super) fn new(id: u64, limit: &RateLimit, keys: Arc<KeyBudget>) -> Self {
+        Self {
+            id,
+            name: limit.name.clone(),
+            per: limit.per.clone(),
+            rate: limit.rate,
+            table: RateTable::new(limit.rate.interval(), limit.burst, keys),
+        }
+    }
+
+    /// Whether its balances mean the same under `limit`. What happens when it is exceeded is no part of that.
+    pub(super) fn defines(&self, limit: &RateLimit) -> bool {
+        self.per == limit.per && self.rate == limit.rate && self.table.burst() == limit.burst
+    }
+
+    /// The bucket of `key` as the RateLimit fields tell it.
+    pub(super) fn quota(&self, key: &RateKey, remaining: u32) -> Quota {
+        self.quota_with(remaining, self.table.interval().min(self.table.until_full(key)))
+    }
+
+    pub(super) fn quota_with(&self, remaining: u32, reset: Duration) -> Quota {
+        Quota {
+            name: self.name.clone(),
+            burst: self.table.burst(),
+            interval: self.table.interval(),
+            remaining,
+            reset,
+        }
+    }
+}

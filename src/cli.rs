@@ -1,0 +1,103 @@
+//! The command line: arguments in, exit codes out.
+
+mod check;
+mod explain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::gateway::drain::Drained;
+use crate::gateway::serve::{Ended, serve};
+use crate::telemetry::log::{self, LogFormat};
+
+/// A reverse proxy that makes the requests to an agent API take turns.
+#[derive(Debug, Parser)]
+#[command(name = "turnwise", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT, then drain (also without a command).
+    Serve(Serve),
+    /// Validate a policy without starting; every problem in one go.
+    Check(Check),
+    /// Say which route, session key, limits, timeouts and upstream a request would get, and why.
+    Explain(explain::Explain),
+}
+
+#[derive(Debug, Args)]
+struct PolicyFile {
+    /// The policy file.
+    #[arg(short = 'c', long = "config", env = "TURNWISE_CONFIG", default_value = "gateway.yaml", value_name = "FILE")]
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    policy: PolicyFile,
+    /// How log lines are written to stderr [default: text on a terminal, json otherwise].
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug, trace, or a filter as in RUST_LOG [default: RUST_LOG, then info].
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    #[command(flatten)]
+    policy: PolicyFile,
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Everything succeeded.
+const OK: u8 = 0;
+/// The gateway did not start, the policy does not hold, or no route matches.
+const FAILED: u8 = 1;
+/// `drain_timeout` cut something.
+const CUT: u8 = 3;
+/// Ended by a second signal.
+const AT_ONCE: u8 = 130;
+
+/// Runs the command that the arguments ask for. Usage errors exit with 2.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let code = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(serve) => run(serve),
+        Command::Check(check) => check::check(&check.policy.file, check.format == Format::Json),
+        Command::Explain(explain) => explain.run(),
+    };
+    ExitCode::from(code)
+}
+
+fn run(arguments: Serve) -> u8 {
+    if let Err(error) = log::start(arguments.log_format, arguments.log_level.as_deref()) {
+        eprintln!("turnwise: {error}");
+        return FAILED;
+    }
+    match serve(arguments.policy.file) {
+        Ok(Ended::Drained(Drained::Clean)) => OK,
+        Ok(Ended::Drained(Drained::Cut(_))) => CUT,
+        Ok(Ended::AtOnce) => AT_ONCE,
+        Err(error) => {
+            eprintln!("turnwise: {error}");
+            FAILED
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The way out: not ready, no new requests, everything that runs or waits gets its time, then the end.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::Gateway;
+use crate::server::Stage;
+use crate::time;
+
+/// How often it is looked whether all have gone.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Whether the gateway is to end.
+#[derive(Debug)]
+pub struct Drain {
+    asked: watch::Sender<bool>,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { asked: watch::Sender::new(false) }
+    }
+}
+
+impl Drain {
+    /// Begins to drain; asking again changes nothing.
+    pub fn ask(&self) {
+        self.asked.send_replace(true);
+    }
+
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        *self.asked.borrow()
+    }
+
+    /// Waits until it was asked for. Cancel safe.
+    pub async fn asked(&self) {
+        let mut asked = self.asked.subscribe();
+        // The sender lives as long as we do.
+        let _ = asked.wait_for(|asked| *asked).await;
+    }
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Everything finished.
+    Clean,
+    /// `drain_timeout` cut so many requests.
+    Cut(usize),
+}
+
+impl Gateway {
+    /// Ends serving, step by step. `close_listeners` is told when no more connections are to be taken.
+    pub async fn drain(&self, close_listeners: impl FnOnce()) -> Drained {
+        let server = self.edition.load().policy.server.clone();
+        tracing::info!("draining");
+        // Readiness has fallen already; load balancers need a while to notice.
+        tokio::time::sleep(server.drain_delay).await;
+        close_listeners();
+        self.lifecycle.refuse_requests();
+        self.stage.send_replace(Stage::Ending);
+        let deadline = time::after(time::now(), server.drain_timeout);
+        while !self.admission.roll.is_empty() {
+            if time::now() >= deadline {
+                let left = self.admission.roll.len();
+                tracing::warn!(requests = left, "the drain timeout is over; what still runs is cut");
+                return Drained::Cut(left);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.stage.send_replace(Stage::Closing);
+        self.last_octets(deadline).await;
+        tracing::info!("drained");
+        Drained::Clean
+    }
+
+    /// Gives clients the time to take the last octets of their answers.
+    async fn last_octets(&self, deadline: Instant) {
+        while self.open_connections() > 0 && time::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Client connections open now.
+    #[must_use]
+    pub fn open_connections(&self) -> i64 {
+        let listen = &self.first.listen;
+        listen.iter().map(|address| self.metrics.connections.with_label_values(&[&address.to_string()]).get()).sum()
+    }
+}

@@ -1,0 +1,188 @@
+//! `turnwise serve`: from the policy file to the exit code.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use super::Gateway;
+use super::drain::Drained;
+use super::workers::{self, Listening};
+use crate::admin;
+use crate::config::Problems;
+use crate::policy::compile;
+use crate::server::accept::listen;
+use crate::upstream::connect::Tcp;
+
+/// How often keys that say nothing any more are forgotten.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Why the gateway did not start.
+#[derive(Debug)]
+pub enum StartError {
+    Policy(Problems),
+    Listen { what: &'static str, address: SocketAddr, error: io::Error },
+    System(io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Policy(problems) => write!(f, "{problems}"),
+            Self::Listen { what, address, error } => write!(f, "{what} {address}: {error}"),
+            Self::System(error) => write!(f, "the gateway cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// How the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Drained(Drained),
+    /// By a second signal.
+    AtOnce,
+}
+
+/// Runs the gateway until it has drained.
+///
+/// # Errors
+/// [`StartError`]; nothing listens then.
+pub fn serve(file: PathBuf) -> Result<Ended, StartError> {
+    let compiled = compile::load(&file).map_err(StartError::Policy)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(run(file, compiled));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartError> {
+    let policy = compiled.policy.clone();
+    let public = bind(&policy.listen, "listen")?;
+    let admin = bind(&[policy.admin.listen], "admin.listen")?.remove(0);
+    let gateway = Gateway::new(file, compiled, Arc::new(Tcp)).map_err(StartError::Policy)?;
+    let mut signals = Signals::new()?;
+
+    let (closing, is_closing) = watch::channel(false);
+    let (ended, has_ended) = watch::channel(false);
+    let mut threads = Vec::new();
+    for number in 0..policy.server.workers {
+        let sockets = public.iter().map(Listening::share).collect::<io::Result<_>>()?;
+        threads.push(workers::start(number, gateway.clone(), sockets, is_closing.clone(), has_ended.clone())?);
+    }
+    for listening in &public {
+        tracing::info!(address = %listening.socket.local_addr()?, "listening");
+    }
+    drop(public);
+    tracing::info!(address = %admin.socket.local_addr()?, "the admin port is listening");
+    tokio::spawn(admin::serve(gateway.clone(), TcpListener::from_std(admin.socket)?));
+    tokio::spawn(gateway.clone().check_health());
+    tokio::spawn(sweep(gateway.clone()));
+    super::watch_file::watch(gateway.clone())?;
+
+    let outcome = until_drained(&gateway, &mut signals, &closing).await;
+    ended.send_replace(true);
+    if matches!(outcome, Ended::Drained(_)) {
+        for thread in threads {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+    Ok(outcome)
+}
+
+fn bind(addresses: &[SocketAddr], what: &'static str) -> Result<Vec<Listening>, StartError> {
+    let bound = addresses.iter().map(|address| {
+        let socket = listen(*address).map_err(|error| StartError::Listen { what, address: *address, error })?;
+        Ok(Listening { socket, label: address.to_string() })
+    });
+    bound.collect()
+}
+
+impl Listening {
+    fn share(&self) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.try_clone()?, label: self.label.clone() })
+    }
+}
+
+/// Serves until it is told to end, and then drains; a second signal ends it at once.
+async fn until_drained(gateway: &Arc<Gateway>, signals: &mut Signals, closing: &watch::Sender<bool>) -> Ended {
+    loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::End => gateway.drain.ask(),
+                Told::Reload => reload(gateway),
+            },
+            () = gateway.drain.asked() => break,
+        }
+    }
+    let draining = gateway.drain(|| {
+        closing.send_replace(true);
+    });
+    tokio::pin!(draining);
+    loop {
+        tokio::select! {
+            drained = &mut draining => return Ended::Drained(drained),
+            told = signals.next() => match told {
+                Told::End => return Ended::AtOnce,
+                Told::Reload => reload(gateway),
+            },
+        }
+    }
+}
+
+fn reload(gateway: &Arc<Gateway>) {
+    let gateway = gateway.clone();
+    // Reading a file may block. What is wrong with it is logged and counted.
+    tokio::task::spawn_blocking(move || drop(gateway.reload()));
+}
+
+async fn sweep(gateway: Arc<Gateway>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        gateway.admission.sweep();
+    }
+}
+
+/// What a signal means.
+enum Told {
+    End,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Cancel safe.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::Reload,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The threads that serve connections.
+//!
+//! Each has a runtime and connections to the servers of its own, so that nothing on the path of a request moves from
+//! one thread to another. A runtime of one thread also runs tasks in the order in which they were woken, which keeps
+//! the requests of one HTTP/2 connection in their order.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Gateway;
+use crate::server::Service;
+use crate::server::accept::accept;
+
+/// How often a worker closes what has been idle for too long.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// A listening socket with the label of its metrics.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub socket: std::net::TcpListener,
+    pub label: String,
+}
+
+/// Starts one worker. It takes connections until `closing`, and then lives until `ended`.
+pub(super) fn start(
+    number: usize,
+    gateway: Arc<Gateway>,
+    listening: Vec<Listening>,
+    closing: watch::Receiver<bool>,
+    mut ended: watch::Receiver<bool>,
+) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        runtime.block_on(async {
+            let service = Service { proxy: gateway.proxy(), stage: gateway.stage.subscribe() };
+            let mut tasks = JoinSet::new();
+            for Listening { socket, label } in listening {
+                match TcpListener::from_std(socket) {
+                    Ok(listener) => {
+                        let open = gateway.metrics.connections.with_label_values(&[&label]);
+                        let slots = gateway.slots.clone();
+                        tasks.spawn(accept(listener, service.clone(), slots, open, closing.clone()));
+                    }
+                    Err(error) => tracing::error!(%error, %label, "a worker cannot listen"),
+                }
+            }
+            tasks.spawn(sweep(gateway.clone(), service));
+            // Connections are tasks of their own; they end with the runtime.
+            let _ = ended.wait_for(|ended| *ended).await;
+        });
+        runtime.shutdown_background();
+    })
+}
+
+async fn sweep(gateway: Arc<Gateway>, service: Service) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        let edition = gateway.edition.load_full();
+        let known = |id| edition.upstreams.iter().flat_map(|upstream| &upstream.servers).any(|server| server.id == id);
+        service.proxy.pools.sweep(&known);
+    }
+}

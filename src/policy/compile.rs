@@ -1,0 +1,194 @@
+//! From the file as written to the policy it means.
+//!
+//! Every default of the policy file is stated here, next to the range of its key. A problem does not stop the reading:
+//! a default stands in for the value, and the policy is dropped at the end.
+
+mod address;
+mod defaults;
+mod http_words;
+mod lanes;
+mod limits;
+mod matching;
+mod not_yet;
+mod path;
+mod rate_limit;
+mod route;
+mod server;
+mod session;
+mod shadow;
+mod upstream;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Policy;
+use crate::config::{Cursor, Document, Fault, Fields, MAX_BYTES, MAX_DURATION, Problem, Problems, Sink, quoted};
+
+const KEYS: [&str; 8] = [
+    "listen",
+    "admin",
+    "server",
+    "limits",
+    "upstreams",
+    "defaults",
+    "routes",
+    "background",
+];
+
+/// No counting limit is greater.
+const MAX_COUNT: u32 = 1_000_000;
+/// No list of routes, servers, hosts … is longer.
+const MAX_LIST: usize = 1000;
+/// A duration in which something must be able to happen.
+const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=MAX_DURATION;
+/// A duration for which zero means something.
+const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
+
+/// A policy file that holds.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    pub policy: Policy,
+    /// What is surely not meant, but harmless; in the order of the file.
+    pub warnings: Vec<Problem>,
+    pub document: Document,
+}
+
+/// Reads a policy file from disk, with the process's environment.
+///
+/// # Errors
+///
+/// Every problem of the file; one problem at 1:1 when it cannot be read at all. Only regular files are read (symbolic
+/// links are followed): a pipe could block for ever.
+pub fn load(path: &Path) -> Result<Compiled, Problems> {
+    let name = path.display().to_string();
+    let bytes = read(path).map_err(|error| Problems::of_file(&name, format!("cannot be read: {error}")))?;
+    compile(&name, &bytes, &|variable| std::env::var(variable).ok())
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Asked before it is opened, because opening a pipe waits for its writer.
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Compiles the text of a policy file.
+///
+/// # Errors
+///
+/// Every problem of the file, in its order. A file that is no sound YAML is not looked at further.
+pub fn compile(file_name: &str, bytes: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Compiled, Problems> {
+    let document = Document::parse(file_name, bytes, env)?;
+    let sink = Sink::new(file_name);
+    let policy = document.cursor(&sink).fields(&KEYS).and_then(policy);
+    match policy {
+        Some(policy) if !sink.has_problems() => Ok(Compiled {
+            policy,
+            warnings: sink.into_warnings(),
+            document,
+        }),
+        _ => Err(sink.into_problems()),
+    }
+}
+
+/// `None` only after a problem was told.
+fn policy(fields: Fields<'_>) -> Option<Policy> {
+    not_yet::refuse(fields, not_yet::TOP);
+    let listen = server::listen(fields);
+    let admin = server::admin(fields, listen.as_deref().unwrap_or_default());
+    let server = server::server(fields);
+    let limits = limits::limits(fields);
+    let upstreams = upstream::upstreams(fields);
+    let routes = route::routes(fields, &upstreams, limits.queue_bytes);
+    let routes = routes?.into_iter().map(Arc::new).collect();
+    let upstreams = upstreams?.into_iter().map(Arc::new).collect();
+    Some(Policy {
+        listen: listen?,
+        admin,
+        server,
+        limits,
+        upstreams,
+        routes,
+    })
+}
+
+/// Names become labels of metrics and parts of addresses: 1 to 64 letters, digits, `_`, `.` and `-`.
+fn check_name(name: &str) -> Result<(), Fault> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if !name.is_empty() && name.len() <= 64 && name.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(Fault::new("a name has 1 to 64 letters, digits, `_`, `.` and `-`"))
+}
+
+fn name(cursor: Cursor<'_>) -> Option<&str> {
+    let name = cursor.string()?;
+    cursor.told(check_name(name)).map(|()| name)
+}
+
+/// Tells of every item that was there before.
+fn unique<'a, T: std::hash::Hash + Eq>(items: impl IntoIterator<Item = (Cursor<'a>, T)>) {
+    let mut seen = HashSet::new();
+    for (cursor, item) in items {
+        if !seen.insert(item) {
+            cursor.problem(Fault::new(format!("`{}` stands here twice", cursor.shown())));
+        }
+    }
+}
+
+/// An item of a mapping with exactly one of several keys, as in `{header: X-Api-Key}`.
+fn one_key<'a>(cursor: Cursor<'a>, known: &[&'static str]) -> Option<(&'static str, Cursor<'a>)> {
+    let forms: Vec<String> = known.iter().map(|key| format!("`{{{key}: …}}`")).collect();
+    let fault = || Fault::new(format!("must be {}, not {}", forms.join(" or "), cursor.kind()));
+    if !cursor.is_mapping() {
+        cursor.problem(fault());
+        return None;
+    }
+    let before = cursor.entries()?;
+    let fields = cursor.fields(known)?;
+    let found: Vec<_> = known
+        .iter()
+        .filter_map(|key| fields.get(key).map(|value| (*key, value)))
+        .collect();
+    match found.as_slice() {
+        [one] => Some(*one),
+        // An unknown key has been told already.
+        [] if !before.is_empty() => None,
+        [] => {
+            cursor.problem(fault());
+            None
+        }
+        _ => {
+            cursor.problem(Fault::new(format!("must have one key only: {}", forms.join(" or "))));
+            None
+        }
+    }
+}
+
+/// A name of something that is not in the file.
+fn unknown(kind: &str, written: &str, known: &[&str]) -> Fault {
+    let fault = Fault::new(format!("there is no {kind} `{}`", quoted(written)));
+    match crate::config::nearest(written, known.iter().copied()) {
+        Some(near) => fault.hint(format!("did you mean `{near}`?")),
+        None if known.is_empty() => fault,
+        None => {
+            let list: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+            fault.hint(format!("there is {}", list.join(", ")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

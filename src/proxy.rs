@@ -1,0 +1,136 @@
+//! The life of a request.
+//!
+//! ```text
+//! receive     head checked, route found, whose it is                        refused: 400, 404, 413, 503
+//! identify    session key, from the head or from the whole body             refused: 400, 408, 413, 503
+//! arrive      rate limits that reject, then in line, in order of arrival    refused: 429, 503
+//! admitted    turn, rate limits that wait, place                            refused: 409, 429, 503
+//! forward     to a server and back to the response head                     failed: 502, 503, 504
+//! guard       the body, which owns the permit and gives it back at its end
+//! ```
+//!
+//! Everything up to standing in line happens in [`Proxy::call`] itself, before it returns a future, unless the key
+//! stands in the body: requests of one connection are called in their order, and so stand in line in their order.
+
+mod abandonable;
+pub mod edition;
+mod forward;
+mod identify;
+mod receive;
+mod tunnel;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::admission::{Admission, Arrival};
+use crate::response::body::ProxyBody;
+use crate::response::ending::Ending;
+use crate::response::refusal::Refusal;
+use crate::telemetry::metrics::RouteMetrics;
+use crate::upstream::pool::Pools;
+use edition::Edition;
+use identify::Identified;
+use receive::Received;
+
+pub use receive::{Lifecycle, Peer};
+
+/// Everything that serving a request needs. One for each worker: the connections to the servers are its own.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    pub edition: Arc<ArcSwap<Edition>>,
+    pub admission: Arc<Admission>,
+    pub pools: Arc<Pools>,
+    pub lifecycle: Arc<Lifecycle>,
+    /// For requests that no route was found for.
+    pub unrouted: Arc<RouteMetrics>,
+}
+
+/// How far a request came before it has to wait.
+enum Standing {
+    /// In line; all that remains is to wait.
+    InLine(Box<(Identified, Arrival)>),
+    /// Its key stands in the body.
+    BodyFirst(Box<Received>),
+}
+
+impl Proxy {
+    /// Serves one request of `peer`.
+    ///
+    /// Dropping the future is how a client leaves: it leaves every line at once. What a server already works on is
+    /// finished or cancelled as the route's `abandoned` says.
+    pub fn call(&self, request: Request<Incoming>, peer: &Peer) -> impl Future<Output = Response<ProxyBody>> + Send + use<> {
+        let proxy = self.clone();
+        let standing = self.stand(request, peer);
+        async move {
+            match standing {
+                Ok(Standing::InLine(waiting)) => {
+                    let (identified, arrival) = *waiting;
+                    proxy.serve(identified, arrival).await
+                }
+                Ok(Standing::BodyFirst(received)) => match identify::from_body(*received, &proxy.admission).await {
+                    Ok(identified) => match proxy.arrive(identified) {
+                        Ok((identified, arrival)) => proxy.serve(identified, arrival).await,
+                        Err(refused) => refused.respond(),
+                    },
+                    Err(refused) => refused.respond(),
+                },
+                Err(refused) => refused.respond(),
+            }
+        }
+    }
+
+    /// As far as a request comes without waiting.
+    fn stand(&self, request: Request<Incoming>, peer: &Peer) -> Result<Standing, Refused> {
+        let received = self.receive(request, peer)?;
+        match identify::from_head(received)? {
+            Ok(identified) => {
+                let (identified, arrival) = self.arrive(identified)?;
+                Ok(Standing::InLine(Box::new((identified, arrival))))
+            }
+            Err(received) => Ok(Standing::BodyFirst(Box::new(received))),
+        }
+    }
+
+    fn arrive(&self, mut identified: Identified) -> Result<(Identified, Arrival), Refused> {
+        let held = identified.held.take();
+        let visitor = identified.visitor(held);
+        let received = &identified.received;
+        let limits = &received.edition.policy.limits;
+        match self.admission.arrive(received.gates(), visitor, received.ending.exchange(), limits) {
+            Ok(arrival) => Ok((identified, arrival)),
+            Err(rejection) => Err(identified.received.refuse(rejection)),
+        }
+    }
+
+    /// From the line to the response head.
+    async fn serve(&self, identified: Identified, arrival: Arrival) -> Response<ProxyBody> {
+        match arrival.admitted().await {
+            Ok(permit) => forward::forward(self, identified, permit).await,
+            Err(rejection) => identified.received.refuse(rejection).respond(),
+        }
+    }
+}
+
+/// A request that the gateway answers itself.
+#[derive(Debug)]
+struct Refused {
+    ending: Ending,
+    refusal: Refusal,
+    http1: bool,
+}
+
+impl Refused {
+    fn respond(mut self) -> Response<ProxyBody> {
+        self.ending.metrics().rejected(self.refusal.reason());
+        let exchange = self.ending.exchange().clone();
+        self.ending.answered(self.refusal.status().as_u16());
+        tracing::debug!(
+            request_id = %exchange.request_id, route = %exchange.route, reason = self.refusal.reason(), "refused"
+        );
+        self.refusal.into_response(&exchange.request_id, self.http1)
+    }
+}

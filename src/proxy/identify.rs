@@ -1,0 +1,208 @@
+//! Which session a request belongs to.
+//!
+//! A key in the head is read at once. A key in the body needs the whole body, which is then held in memory, within
+//! `body_limit`, `timeouts.request` and `limits.queue_bytes`.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::{Received, Refused};
+use crate::admission::{Admission, QueueScope, Rejection, Visitor};
+use crate::limit::held_bytes::{BytesRefused, HeldBody};
+use crate::policy::{Anonymous, Assign, NormalPath, Session};
+use crate::request::exchange::UploadFault;
+use crate::request::json_pointer::set_member;
+use crate::request::{BadKey, HeadLookup, HeadView, KeyLookup, SessionKey, Tenant};
+use crate::response::refusal::Refusal;
+use crate::upstream::failure::Failure;
+
+/// A request whose session is known, if it has one.
+#[derive(Debug)]
+pub(super) struct Identified {
+    pub received: Received,
+    pub session: Option<SessionKey>,
+    /// The body, where it was read for the key.
+    pub whole: Option<Whole>,
+    /// The made-up key, and the field that carries it to the upstream.
+    pub assigned: Option<(Option<HeaderName>, HeaderValue)>,
+    pub held: Option<HeldBody>,
+}
+
+/// A body that was read to its end.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub data: Bytes,
+    pub trailers: Option<HeaderMap>,
+}
+
+impl Identified {
+    pub(super) fn visitor(&self, held: Option<HeldBody>) -> Visitor<'_> {
+        Visitor {
+            session: self.session.clone(),
+            client: self.received.ending.exchange().client,
+            fair: self.received.fair,
+            headers: &self.received.head.headers,
+            held,
+        }
+    }
+}
+
+/// Reads the key from the head. `Ok(Err(…))`: it stands in the body.
+pub(super) fn from_head(received: Received) -> Result<Result<Identified, Received>, Refused> {
+    let Some(session) = session_of(&received) else {
+        return Ok(Ok(Identified { received, session: None, whole: None, assigned: None, held: None }));
+    };
+    let lookup = with_view(&received, |view, path| SessionKey::from_head(&session, path, view));
+    match lookup {
+        Err(bad) => Err(received.refuse(bad)),
+        Ok(HeadLookup::NeedsBody) => Ok(Err(received)),
+        // A made-up key goes into the body, so the body must be there.
+        Ok(HeadLookup::Known(KeyLookup::Absent(_))) if assigns_json(&session) && !received.body.is_end_stream() => {
+            Ok(Err(received))
+        }
+        Ok(HeadLookup::Known(known)) => name(received, &session, known, None, None).map(Ok),
+    }
+}
+
+/// Reads the whole body, and the key from it.
+///
+/// Cancel safe in that nothing outlives it: what was held is given back when it is dropped.
+pub(super) async fn from_body(mut received: Received, admission: &Admission) -> Result<Identified, Refused> {
+    let Some(session) = session_of(&received) else {
+        return from_head(received).map(|identified| match identified {
+            Ok(identified) => identified,
+            Err(received) => Identified { received, session: None, whole: None, assigned: None, held: None },
+        });
+    };
+    let mut held = admission.held.begin(received.fair);
+    let policy = received.gates().policy.clone();
+    let reading = read_whole(&mut received.body, policy.body_limit, &mut held);
+    let whole = match tokio::time::timeout(policy.timeouts.request, reading).await {
+        Ok(Ok(whole)) => whole,
+        Ok(Err(refusal)) => return Err(received.refuse(refusal)),
+        Err(_) => return Err(received.refuse(Failure::Upload(UploadFault::Timeout))),
+    };
+    match with_view(&received, |view, path| SessionKey::from_whole(&session, path, view, &whole.data)) {
+        Err(bad) => Err(received.refuse(bad)),
+        Ok(known) => name(received, &session, known, Some(whole), Some(held)),
+    }
+}
+
+fn session_of(received: &Received) -> Option<Arc<Session>> {
+    let policy = &received.gates().policy;
+    policy.session.as_ref().filter(|_| !policy.exempt).map(|session| Arc::new(session.clone()))
+}
+
+fn assigns_json(session: &Session) -> bool {
+    matches!(session.assign, Some(Assign::Json(_)))
+}
+
+fn with_view<T>(received: &Received, read: impl FnOnce(&HeadView<'_>, &crate::policy::PathMatch) -> T) -> T {
+    let head = &received.head;
+    // It parsed when the route was found.
+    let path = NormalPath::parse(head.uri.path()).unwrap_or_default();
+    let view = HeadView { headers: &head.headers, query: head.uri.query(), path: &path };
+    read(&view, &received.gates().policy.matching.path)
+}
+
+/// Settles what is done with a request that has a key, or none.
+fn name(
+    received: Received,
+    session: &Session,
+    known: KeyLookup,
+    whole: Option<Whole>,
+    held: Option<HeldBody>,
+) -> Result<Identified, Refused> {
+    let tenant = match known {
+        KeyLookup::Found(key) => {
+            return Ok(Identified { received, session: Some(key), whole, assigned: None, held });
+        }
+        KeyLookup::Absent(tenant) => tenant,
+    };
+    match session.anonymous {
+        Anonymous::Reject => Err(received.refuse(Refusal::SessionRequired)),
+        Anonymous::Shared => {
+            let key = SessionKey::anonymous(&tenant);
+            Ok(Identified { received, session: Some(key), whole, assigned: None, held })
+        }
+        Anonymous::Separate => Ok(assign(received, session, &tenant, whole, held)),
+    }
+}
+
+/// Gives a nameless request a key of its own, where the policy says where to.
+fn assign(
+    received: Received,
+    session: &Session,
+    tenant: &Tenant,
+    mut whole: Option<Whole>,
+    held: Option<HeldBody>,
+) -> Identified {
+    let Some(place) = &session.assign else {
+        return Identified { received, session: None, whole, assigned: None, held };
+    };
+    let (key, text) = SessionKey::made_up(tenant);
+    let field = match place {
+        Assign::Header(name) => Some(name.clone()),
+        Assign::Json(pointer) => {
+            // A body that is no object has no place for a key: it passes untouched, as its own session.
+            let named = whole.as_ref().and_then(|whole| set_member(&whole.data, pointer, &text));
+            let (Some(whole), Some(named)) = (&mut whole, named) else {
+                return Identified { received, session: None, whole, assigned: None, held };
+            };
+            whole.data = named.into();
+            None
+        }
+    };
+    let value = HeaderValue::from_str(&text).expect("made-up keys are hexadecimal digits");
+    Identified { received, session: Some(key), whole, assigned: Some((field, value)), held }
+}
+
+async fn read_whole(body: &mut Incoming, limit: u64, held: &mut HeldBody) -> Result<Whole, Refusal> {
+    let mut data = Vec::new();
+    let mut length = 0u64;
+    let mut trailers = None;
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        let frame = frame.map_err(|_| Failure::Upload(UploadFault::Broken))?;
+        match frame.into_data() {
+            Ok(piece) => {
+                length += piece.len() as u64;
+                if length > limit {
+                    return Err(Refusal::BodyTooLarge { limit });
+                }
+                held.grow(piece.len() as u64).map_err(queue_full)?;
+                data.push(piece);
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    let data = match data.len() {
+        0 => Bytes::new(),
+        1 => data.swap_remove(0),
+        _ => {
+            let mut joined = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
+            data.iter().for_each(|piece| joined.extend_from_slice(piece));
+            joined.freeze()
+        }
+    };
+    Ok(Whole { data, trailers })
+}
+
+fn queue_full(refused: BytesRefused) -> Refusal {
+    let scope = match refused {
+        BytesRefused::Limit => QueueScope::Bytes,
+        BytesRefused::Share => QueueScope::BytesShare,
+    };
+    Refusal::Rejected(Rejection::QueueFull { scope, retry_after: std::time::Duration::ZERO })
+}
+
+impl From<BadKey> for Refusal {
+    fn from(bad: BadKey) -> Self {
+        Self::BadRequest(format!("The session key is invalid: {bad}.").into())
+    }
+}

@@ -1,0 +1,159 @@
+//! The first look at a request: is it one, which route is it for, whose is it?
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{HeaderMap, Method, Request, Uri, Version, header};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::{Edition, Proxy, Refused};
+use crate::admission::RouteGates;
+use crate::limit::places::FairKey;
+use crate::policy::{FairBy, NormalPath, Target};
+use crate::request::exchange::Exchange;
+use crate::request::framing::{check_head, host, whole_number};
+use crate::request::{RequestId, client_address};
+use crate::response::ending::Ending;
+use crate::response::refusal::Refusal;
+use crate::sync::Mutex;
+use crate::telemetry::metrics::NO_ROUTE;
+
+/// The other end of a connection, as its listener knows it.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// What is wrong with the framing of the head, where hyper's own reading hides it.
+    pub bad_framing: Option<&'static str>,
+    /// Where the listener looks for the exchange that its connection is in.
+    pub current: Arc<Mutex<Option<Arc<Exchange>>>>,
+}
+
+/// Where in its own life the gateway is.
+#[derive(Debug, Default)]
+pub struct Lifecycle {
+    refusing: AtomicBool,
+}
+
+impl Lifecycle {
+    /// From now on no new request is taken.
+    pub fn refuse_requests(&self) {
+        self.refusing.store(true, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Acquire)
+    }
+}
+
+/// The parts of a request that are needed beyond its first look.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub method: Method,
+    pub uri: Uri,
+    pub version: Version,
+    pub headers: HeaderMap,
+    pub upgrade: Option<OnUpgrade>,
+    pub peer: IpAddr,
+}
+
+/// A request with a route.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub edition: Arc<Edition>,
+    /// Its place in the edition's routes.
+    pub route: usize,
+    pub head: Head,
+    pub body: Incoming,
+    pub ending: Ending,
+    pub fair: FairKey,
+}
+
+impl Received {
+    pub(super) fn gates(&self) -> &Arc<RouteGates> {
+        &self.edition.gates[self.route]
+    }
+
+    pub(super) fn refuse(self, refusal: impl Into<Refusal>) -> Refused {
+        let http1 = self.head.version < Version::HTTP_2;
+        Refused { ending: self.ending, refusal: refusal.into(), http1 }
+    }
+}
+
+impl Proxy {
+    /// Finds the route of `request`.
+    pub(super) fn receive(&self, request: Request<Incoming>, peer: &Peer) -> Result<Received, Refused> {
+        let edition = self.edition.load_full();
+        let (mut parts, body) = request.into_parts();
+        let head = Head {
+            upgrade: parts.extensions.remove::<OnUpgrade>(),
+            method: parts.method,
+            uri: parts.uri,
+            version: parts.version,
+            headers: parts.headers,
+            peer: peer.address.ip().to_canonical(),
+        };
+        let client = client_address(head.peer, &head.headers, &edition.policy.server.trusted_proxies);
+        let (route, refusal) = match self.route(&edition, &head, peer) {
+            Ok(route) => (Some(route), oversized(&edition, route, &head)),
+            Err(refusal) => (None, Some(refusal)),
+        };
+        let (name, metrics) = match route {
+            Some(route) => {
+                let gates = &edition.gates[route];
+                (gates.policy.name.clone(), gates.metrics.clone())
+            }
+            None => (NO_ROUTE.into(), self.unrouted.clone()),
+        };
+        let exchange = Exchange::new(RequestId::of(&head.headers), name, head.method.clone(), client);
+        let exchange = Arc::new(exchange);
+        *peer.current.lock() = Some(exchange.clone());
+        let ending = Ending::new(exchange.clone(), metrics, self.admission.roll.enter(exchange));
+        match (route, refusal) {
+            (Some(route), None) => {
+                let fair = fair_key(edition.policy.limits.fair_by.as_ref(), client, &head.headers);
+                Ok(Received { edition, route, head, body, ending, fair })
+            }
+            (_, refusal) => {
+                let http1 = head.version < Version::HTTP_2;
+                Err(Refused { ending, refusal: refusal.unwrap_or(Refusal::NoRoute), http1 })
+            }
+        }
+    }
+
+    fn route(&self, edition: &Edition, head: &Head, peer: &Peer) -> Result<usize, Refusal> {
+        if let Some(bad) = peer.bad_framing {
+            return Err(Refusal::BadFraming(bad.into()));
+        }
+        check_head(head.version, &head.method, &head.uri, &head.headers)
+            .map_err(|bad| Refusal::BadFraming(bad.to_string().into()))?;
+        if self.lifecycle.is_refusing() {
+            return Err(Refusal::Draining);
+        }
+        let path = NormalPath::parse(head.uri.path()).map_err(|bad| Refusal::BadRequest(bad.to_string().into()))?;
+        let target =
+            Target { method: &head.method, host: host(&head.uri, &head.headers), path: &path, headers: &head.headers };
+        edition.policy.route(&target).ok_or(Refusal::NoRoute)
+    }
+}
+
+/// A body whose length is known is refused before it is sent.
+fn oversized(edition: &Edition, route: usize, head: &Head) -> Option<Refusal> {
+    let limit = edition.gates[route].policy.body_limit;
+    let length = head.headers.get(header::CONTENT_LENGTH).and_then(whole_number)?;
+    (length > limit).then_some(Refusal::BodyTooLarge { limit })
+}
+
+/// Whom a request's place goes round to. Keyed anew in every process, so that nobody can choose to collide.
+fn fair_key(fair_by: Option<&FairBy>, client: IpAddr, headers: &HeaderMap) -> FairKey {
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    match fair_by {
+        None => FairKey::default(),
+        Some(FairBy::ClientIp) => FairKey(KEYS.hash_one(client)),
+        Some(FairBy::Header(name)) => FairKey(KEYS.hash_one(headers.get(name).map(|value| value.as_bytes()))),
+    }
+}

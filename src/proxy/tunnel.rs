@@ -1,0 +1,97 @@
+//! Upgraded connections: bytes both ways, holding turn and place until both sides are done.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::Response;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::watch;
+
+use crate::admission::Permit;
+use crate::response::body::ProxyBody;
+use crate::response::ending::Ending;
+use crate::time;
+use crate::upstream::send::Answer;
+
+/// Bytes read at once in one direction.
+const PIECE: usize = 16 * 1024;
+
+/// Answers the 101, and carries what both sides say once they have both switched.
+pub(super) fn start(
+    mut answer: Response<Answer>,
+    downstream: OnUpgrade,
+    permit: Arc<Permit>,
+    mut ending: Ending,
+) -> Response<ProxyBody> {
+    let upstream = hyper::upgrade::on(&mut answer);
+    let (head, body) = answer.into_parts();
+    let status = head.status.as_u16();
+    let slot = body.into_upgraded();
+    tokio::spawn(async move {
+        let exchange = permit.exchange().clone();
+        let timeouts = permit.gates().policy.timeouts;
+        let carried = async {
+            let (downstream, upstream) = tokio::try_join!(downstream, upstream)?;
+            let ended = carry(TokioIo::new(downstream), TokioIo::new(upstream), timeouts.idle).await;
+            tracing::debug!(?ended, "an upgraded connection ended");
+            Ok::<_, hyper::Error>(())
+        };
+        tokio::select! {
+            _ = carried => {}
+            () = over(permit.since(), timeouts.total) => {}
+            () = exchange.interrupted() => {}
+        }
+        drop(slot);
+        drop(permit);
+        ending.answered(status);
+    });
+    Response::from_parts(head, ProxyBody::Own(None))
+}
+
+async fn over(since: Instant, total: Duration) {
+    if total.is_zero() {
+        std::future::pending::<()>().await;
+    }
+    time::sleep_until(time::after(since, total)).await;
+}
+
+/// Carries bytes both ways until both sides have ended, one breaks, or neither says anything for `idle`.
+async fn carry<A, B>(a: A, b: B, idle: Duration) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
+    let (moved, mut seen) = watch::channel(());
+    let (a_read, a_write) = tokio::io::split(a);
+    let (b_read, b_write) = tokio::io::split(b);
+    let both = async { tokio::try_join!(one_way(a_read, b_write, &moved), one_way(b_read, a_write, &moved)) };
+    tokio::pin!(both);
+    loop {
+        tokio::select! {
+            ended = &mut both => return ended.map(|_| ()),
+            quiet = tokio::time::timeout(idle, seen.changed()) => if quiet.is_err() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+}
+
+async fn one_way<R: AsyncRead, W: AsyncWrite>(
+    mut from: ReadHalf<R>,
+    mut to: WriteHalf<W>,
+    moved: &watch::Sender<()>,
+) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let length = from.read(&mut piece).await?;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        moved.send_replace(());
+        to.write_all(&piece[..length]).await?;
+        moved.send_replace(());
+    }
+}

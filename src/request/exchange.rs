@@ -1,0 +1,315 @@
+//! One request and its answer, as everybody sees it who looks at it from outside.
+//!
+//! The task that serves a request owns its permit and its bodies; an [`Exchange`] is the small shared record beside
+//! it. The session list reads its phase, an operator interrupts it, the connection's watch sees whether its reader has
+//! stalled, and the upstream learns whether its body broke at the client. All of it is atomics: nobody waits for
+//! anybody here.
+//!
+//! ```text
+//!   Arriving ─▶ Turn ─▶ Rate ─▶ Place ─▶ Server ─▶ Running ─▶ Answering ─▶ (gone)
+//!               a phase that does not wait is passed through without being seen
+//! ```
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
+use http::Method;
+
+use crate::request::RequestId;
+use crate::time;
+
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// Its head is there, its body is being read for the session key.
+    Arriving,
+    /// Waits for its session's turn.
+    Turn,
+    /// Waits for a rate limit.
+    Rate,
+    /// Waits for a place.
+    Place,
+    /// Has a place, and waits for a server with room.
+    Server,
+    /// Is at the upstream.
+    Running,
+    /// The response head has come.
+    Answering,
+    /// The client has gone, the upstream still works.
+    Abandoned,
+}
+
+impl Phase {
+    const ALL: [Self; 8] = [
+        Self::Arriving,
+        Self::Turn,
+        Self::Rate,
+        Self::Place,
+        Self::Server,
+        Self::Running,
+        Self::Answering,
+        Self::Abandoned,
+    ];
+
+    /// What it waits for, in the words of the admin endpoints; `None` while it does not wait.
+    #[must_use]
+    pub fn waiting_for(self) -> Option<&'static str> {
+        match self {
+            Self::Turn => Some("turn"),
+            Self::Rate => Some("rate"),
+            Self::Place => Some("place"),
+            Self::Server => Some("server"),
+            Self::Arriving | Self::Running | Self::Answering | Self::Abandoned => None,
+        }
+    }
+
+    /// The word for it in the admin endpoints.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Arriving => "arriving",
+            Self::Turn | Self::Rate | Self::Place | Self::Server => "waiting",
+            Self::Running | Self::Answering => "running",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// Why the body that a client sends came to no good end. Whatever the upstream says afterwards is the client's doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum UploadFault {
+    /// Cut short, or framed wrongly.
+    Broken = 1,
+    /// Longer than the route allows.
+    TooLarge = 2,
+    /// Not complete in time.
+    Timeout = 3,
+}
+
+/// The shared record of one request and its answer.
+#[derive(Debug)]
+pub struct Exchange {
+    pub request_id: RequestId,
+    pub route: std::sync::Arc<str>,
+    pub method: Method,
+    pub client: IpAddr,
+    pub arrived: Instant,
+    phase: AtomicU8,
+    /// Nanoseconds after `arrived`.
+    phase_since: AtomicU64,
+    /// Nanoseconds spent waiting in queues.
+    queued: AtomicU64,
+    interrupted: AtomicBool,
+    waker: AtomicWaker,
+    /// When the reader was handed a piece that it has not asked beyond, in nanoseconds after `arrived`; 0: it has.
+    handed: AtomicU64,
+    upload_fault: AtomicU8,
+    upload_complete: AtomicBool,
+    /// Whether the upload waits for the client (and not for the upstream to take more).
+    upload_waits: AtomicBool,
+    /// Nanoseconds after `arrived`.
+    upload_progress: AtomicU64,
+    /// Nanoseconds between sending the request and its response head; 0 before that.
+    upstream_took: AtomicU64,
+}
+
+impl Exchange {
+    #[must_use]
+    pub fn new(request_id: RequestId, route: std::sync::Arc<str>, method: Method, client: IpAddr) -> Self {
+        Self {
+            request_id,
+            route,
+            method,
+            client,
+            arrived: time::now(),
+            phase: AtomicU8::new(Phase::Arriving as u8),
+            phase_since: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
+            interrupted: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            handed: AtomicU64::new(0),
+            upload_fault: AtomicU8::new(0),
+            upload_complete: AtomicBool::new(false),
+            upload_waits: AtomicBool::new(false),
+            upload_progress: AtomicU64::new(0),
+            upstream_took: AtomicU64::new(0),
+        }
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.arrived).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn at(&self, nanos: u64) -> Instant {
+        time::after(self.arrived, Duration::from_nanos(nanos))
+    }
+
+    /// Moves on to `phase`.
+    pub fn enter(&self, phase: Phase) {
+        self.phase_since.store(self.nanos(time::now()), Ordering::Relaxed);
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        Phase::ALL[usize::from(self.phase.load(Ordering::Acquire)) % Phase::ALL.len()]
+    }
+
+    /// When it entered its phase.
+    #[must_use]
+    pub fn phase_since(&self) -> Instant {
+        self.at(self.phase_since.load(Ordering::Relaxed))
+    }
+
+    /// Adds to the time spent in queues.
+    pub fn add_queued(&self, wait: Duration) {
+        self.queued.fetch_add(u64::try_from(wait.as_nanos()).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Time spent in queues so far.
+    #[must_use]
+    pub fn queued(&self) -> Duration {
+        Duration::from_nanos(self.queued.load(Ordering::Relaxed))
+    }
+
+    pub fn set_upstream_took(&self, took: Duration) {
+        self.upstream_took.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Time between sending the request and its response head.
+    #[must_use]
+    pub fn upstream_took(&self) -> Duration {
+        Duration::from_nanos(self.upstream_took.load(Ordering::Relaxed))
+    }
+
+    /// Ends it, wherever it is, by the word of an operator.
+    pub fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Acquire)
+    }
+
+    /// Ready once it was interrupted. Only the task that serves the exchange may poll this: there is one waker.
+    pub fn poll_interrupted(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_interrupted() {
+            return Poll::Ready(());
+        }
+        self.waker.register(cx.waker());
+        if self.is_interrupted() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Waits until it was interrupted. Cancel safe.
+    pub async fn interrupted(&self) {
+        poll_fn(|cx| self.poll_interrupted(cx)).await;
+    }
+
+    /// Notes that the reader was handed a piece of the answer.
+    pub fn handed_piece(&self) {
+        self.handed.store(self.nanos(time::now()).max(1), Ordering::Relaxed);
+    }
+
+    /// Notes that the reader asks for the next piece, or needs none.
+    pub fn asked_for_more(&self) {
+        self.handed.store(0, Ordering::Relaxed);
+    }
+
+    /// Since when the reader has not asked for more.
+    #[must_use]
+    pub fn handed_since(&self) -> Option<Instant> {
+        Some(self.handed.load(Ordering::Relaxed)).filter(|nanos| *nanos > 0).map(|nanos| self.at(nanos))
+    }
+
+    /// Notes a piece of the client's body on its way; `waits`: the next one is the client's to send.
+    pub fn upload_moved(&self, waits: bool) {
+        self.upload_waits.store(waits, Ordering::Relaxed);
+        if !waits {
+            self.upload_progress.store(self.nanos(time::now()), Ordering::Relaxed);
+        }
+    }
+
+    /// Since when the whole request is the upstream's to answer; `None` while the client still owes a part of it.
+    #[must_use]
+    pub fn upstream_owes_since(&self) -> Option<Instant> {
+        (!self.upload_waits.load(Ordering::Relaxed)).then(|| self.at(self.upload_progress.load(Ordering::Relaxed)))
+    }
+
+    /// Notes that the client's body has been taken whole.
+    pub fn upload_completed(&self) {
+        self.upload_moved(false);
+        self.upload_complete.store(true, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn is_upload_complete(&self) -> bool {
+        self.upload_complete.load(Ordering::Acquire)
+    }
+
+    /// Notes why the client's body came to no good end. The first reason stays.
+    pub fn upload_failed(&self, fault: UploadFault) {
+        let _ = self.upload_fault.compare_exchange(0, fault as u8, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn upload_fault(&self) -> Option<UploadFault> {
+        match self.upload_fault.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(UploadFault::Broken),
+            2 => Some(UploadFault::TooLarge),
+            _ => Some(UploadFault::Timeout),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::net::Ipv4Addr;
+
+    fn exchange() -> Exchange {
+        Exchange::new(RequestId::of(&http::HeaderMap::new()), "route".into(), Method::GET, Ipv4Addr::LOCALHOST.into())
+    }
+
+    #[test]
+    fn an_interrupt_is_seen_whether_it_came_before_or_after_the_look() {
+        let exchange = exchange();
+        assert_eq!(exchange.interrupted().now_or_never(), None);
+        exchange.interrupt();
+        assert_eq!(exchange.interrupted().now_or_never(), Some(()));
+    }
+
+    #[test]
+    fn the_first_fault_of_an_upload_stays() {
+        let exchange = exchange();
+        exchange.upload_failed(UploadFault::TooLarge);
+        exchange.upload_failed(UploadFault::Broken);
+        assert_eq!(exchange.upload_fault(), Some(UploadFault::TooLarge));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_is_stalled_from_the_piece_it_was_handed_until_it_asks_for_more() {
+        let exchange = exchange();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        exchange.handed_piece();
+        assert_eq!(exchange.handed_since(), Some(time::now()));
+        exchange.asked_for_more();
+        assert_eq!(exchange.handed_since(), None);
+    }
+
+    #[test]
+    fn every_phase_has_its_own_number() {
+        for (number, phase) in Phase::ALL.into_iter().enumerate() {
+            assert_eq!(phase as usize, number);
+        }
+    }
+}

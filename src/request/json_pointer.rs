@@ -1,0 +1,334 @@
+//! One value of a JSON body by its JSON pointer (RFC 6901), without building the document.
+//!
+//! The whole body must be valid JSON in UTF-8 (RFC 8259), a byte order mark before it is passed over. Of members with
+//! one name the last counts, as for the parsers of Python and JavaScript, which the upstreams use. Pointers deeper than
+//! serde_json's recursion limit of 128 find nothing. The work is linear in the length of the body.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The string, number (as written) or boolean at a pointer given as decoded reference tokens.
+///
+/// `None` when the body is not JSON, nothing is there, or it is null, an object or an array.
+#[must_use]
+pub fn scalar<'b>(body: &'b [u8], pointer: &[String]) -> Option<Cow<'b, str>> {
+    let raw = value_at(document(body)?, pointer)?;
+    match raw.as_bytes().first()? {
+        b'"' => serde_json::from_str::<String>(raw).ok().map(Cow::Owned),
+        b'{' | b'[' | b'n' => None,
+        _ => Some(Cow::Borrowed(raw)),
+    }
+}
+
+/// The body with a string member added or replaced at a pointer; every other byte stays as it was.
+///
+/// `None` when the body is not JSON, the pointer is empty, or its parent is not an object that exists.
+#[must_use]
+pub fn set_member(body: &[u8], pointer: &[String], value: &str) -> Option<Vec<u8>> {
+    let text = document(body)?;
+    let (name, parents) = pointer.split_last()?;
+    let parent = value_at(text, parents)?;
+    if !parent.starts_with('{') {
+        return None;
+    }
+    let string = serde_json::to_string(value).ok()?;
+    let (place, piece) = match value_at(parent, std::slice::from_ref(name)) {
+        Some(old) => (place_in(body, old), string),
+        None => {
+            let start = place_in(body, parent).start + 1;
+            let comma = if parent[1..].trim_start().starts_with('}') {
+                ""
+            } else {
+                ","
+            };
+            (
+                start..start,
+                format!("{}:{string}{comma}", serde_json::to_string(name).ok()?),
+            )
+        }
+    };
+    Some([&body[..place.start], piece.as_bytes(), &body[place.end..]].concat())
+}
+
+fn document(body: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(body).ok()?;
+    Some(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text))
+}
+
+/// Where a slice of the body stands in it.
+fn place_in(body: &[u8], part: &str) -> Range<usize> {
+    let start = part.as_ptr().addr() - body.as_ptr().addr();
+    start..start + part.len()
+}
+
+/// The text of the value at a pointer, without the white space around it.
+fn value_at<'b>(text: &'b str, pointer: &[String]) -> Option<&'b str> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let found = Descend(pointer).deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok()?;
+    found.map(RawValue::get)
+}
+
+/// Reads one value, and in it what the rest of a pointer names.
+struct Descend<'p>(&'p [String]);
+
+impl<'de> DeserializeSeed<'de> for Descend<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        match self.0.split_first() {
+            None => <&RawValue>::deserialize(deserializer).map(Some),
+            Some((token, rest)) => deserializer.deserialize_any(Inside { token, rest }),
+        }
+    }
+}
+
+struct Inside<'p> {
+    token: &'p str,
+    rest: &'p [String],
+}
+
+impl<'de> Visitor<'de> for Inside<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(is_wanted) = map.next_key_seed(NameIs(self.token))? {
+            if is_wanted {
+                found = map.next_value_seed(Descend(self.rest))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        if let Some(index) = array_index(self.token) {
+            for _ in 0..index {
+                if seq.next_element::<IgnoredAny>()?.is_none() {
+                    return Ok(None);
+                }
+            }
+            let found = seq.next_element_seed(Descend(self.rest))?.flatten();
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(found);
+        }
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+/// RFC 6901, section 4: digits without a leading zero.
+fn array_index(token: &str) -> Option<usize> {
+    let canonical = token.bytes().all(|digit| digit.is_ascii_digit()) && (token == "0" || !token.starts_with('0'));
+    canonical.then(|| token.parse().ok()).flatten()
+}
+
+/// Compares a member's name, whatever escapes it is written with.
+struct NameIs<'p>(&'p str);
+
+impl<'de> DeserializeSeed<'de> for NameIs<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NameIs<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(name == self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn tokens(pointer: &str) -> Vec<String> {
+        pointer
+            .split('/')
+            .skip(1)
+            .map(|token| token.replace("~1", "/").replace("~0", "~"))
+            .collect()
+    }
+
+    fn at(body: &str, pointer: &str) -> Option<String> {
+        scalar(body.as_bytes(), &tokens(pointer)).map(Cow::into_owned)
+    }
+
+    fn set(body: &str, pointer: &str) -> Option<String> {
+        set_member(body.as_bytes(), &tokens(pointer), "n\"w").map(|new| String::from_utf8(new).expect("UTF-8"))
+    }
+
+    #[test]
+    fn scalars_are_found_as_they_are_written() {
+        let body = r#"{"s":"a\u00e9\n","n": 1.50e2 ,"b":true,"z":null,"o":{"x":[0,{"y":"deep"}]},"e":""}"#;
+        for (pointer, expected) in [
+            ("/s", Some("a\u{e9}\n")),
+            ("/n", Some("1.50e2")),
+            ("/b", Some("true")),
+            ("/e", Some("")),
+            ("/o/x/1/y", Some("deep")),
+            ("/o/x/0", Some("0")),
+            ("/z", None),
+            ("/o", None),
+            ("/o/x", None),
+            ("/o/x/01/y", None),
+            ("/o/x/-", None),
+            ("/o/x/9", None),
+            ("/s/x", None),
+            ("/none", None),
+        ] {
+            assert_eq!(at(body, pointer).as_deref(), expected, "{pointer}");
+        }
+        assert_eq!(at("\u{feff} \"top\" ", "").as_deref(), Some("top"));
+    }
+
+    #[test]
+    fn big_numbers_lose_no_digit() {
+        assert_eq!(
+            at(r#"{"id":12345678901234567890123}"#, "/id").as_deref(),
+            Some("12345678901234567890123")
+        );
+    }
+
+    #[test]
+    fn the_last_of_equal_names_counts() {
+        assert_eq!(at(r#"{"s":"a","\u0073":"b"}"#, "/s").as_deref(), Some("b"));
+        assert_eq!(at(r#"{"o":{"s":"a"},"o":{}}"#, "/o/s"), None);
+    }
+
+    #[test]
+    fn a_body_that_is_not_wholly_json_has_nothing() {
+        for body in [
+            "",
+            r#"{"s":"a""#,
+            r#"{"s":"a"} x"#,
+            r#"{"s":"a","t":}"#,
+            r#"{"s":"\ud800"}"#,
+            "s=a",
+            "NaN",
+        ] {
+            assert_eq!(at(body, "/s"), None, "{body}");
+        }
+        assert_eq!(scalar(b"{\"s\":\"a\",\"t\":\"\xff\"}", &tokens("/s")), None);
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(at(&deep, &"/0".repeat(1000)), None);
+    }
+
+    #[test]
+    fn a_member_is_added_or_replaced_and_all_else_stays() {
+        for (body, pointer, expected) in [
+            ("{ }", "/s", Some(r#"{"s":"n\"w" }"#)),
+            (r#" {"a" : 1 } "#, "/s", Some(r#" {"s":"n\"w","a" : 1 } "#)),
+            (r#"{"s" : null , "a":1}"#, "/s", Some(r#"{"s" : "n\"w" , "a":1}"#)),
+            (r#"{"s":1,"s":{"x":2}}"#, "/s", Some(r#"{"s":1,"s":"n\"w"}"#)),
+            (r#"{"o":[{}]}"#, "/o/0/a~1b", Some(r#"{"o":[{"a/b":"n\"w"}]}"#)),
+            ("\u{feff}{}", "/s", Some("\u{feff}{\"s\":\"n\\\"w\"}")),
+            (r#"{"o":1}"#, "/o/s", None),
+            (r#"{"a":1}"#, "/o/s", None),
+            ("[]", "/0", None),
+            ("{}", "", None),
+            ("{", "/s", None),
+            ("", "/s", None),
+        ] {
+            assert_eq!(set(body, pointer).as_deref(), expected, "{body}");
+        }
+    }
+
+    fn documents() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[a\"\\\\\u{e4}\n]{0,3}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[ab/~\"]{0,1}", inner, 0..4).prop_map(|map| json!(map)),
+            ]
+        })
+    }
+
+    fn expected(value: Option<&Value>) -> Option<String> {
+        match value? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(truth) => Some(truth.to_string()),
+            _ => None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_read_without_panic(body: Vec<u8>, pointer in "(/[a0]){0,3}") {
+            let _ = scalar(&body, &tokens(&pointer));
+            let _ = set_member(&body, &tokens(&pointer), "x");
+        }
+
+        #[test]
+        fn the_value_is_the_one_that_serde_json_points_at(value in documents(), pointer in "(/(a|b|~0|~1|\"|0|1|2|)){0,4}") {
+            for body in [value.to_string(), serde_json::to_string_pretty(&value).expect("JSON")] {
+                prop_assert_eq!(at(&body, &pointer), expected(value.pointer(&pointer)));
+            }
+        }
+
+        #[test]
+        fn a_set_member_is_there_and_all_else_unchanged(value in documents(), pointer in "(/(a|b|~0|~1|\"|0|1|)){1,3}") {
+            let body = serde_json::to_string_pretty(&value).expect("JSON");
+            let (parent, name) = pointer.rsplit_once('/').expect("starts with a slash");
+            let mut expected = value.clone();
+            let fits = expected.pointer_mut(parent).and_then(Value::as_object_mut).map(|object| {
+                object.insert(name.replace("~1", "/").replace("~0", "~"), "n\"w".into());
+            });
+            let new = set(&body, &pointer).map(|new| serde_json::from_str::<Value>(&new).expect("JSON"));
+            prop_assert_eq!(new, fits.map(|()| expected));
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What the client gets: the gateway's own answers, and the upstream's with a body that owns its permit.
+
+pub mod abandoned;
+pub mod body;
+pub mod ending;
+pub mod rate_limit_fields;
+pub mod refusal;

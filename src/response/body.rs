@@ -1,0 +1,249 @@
+//! The body that owns the permit.
+//!
+//! A request ends when its body ends, not when its head was sent: turn, place, connection and slot move into the body
+//! and go back with its last byte, or when it is dropped.
+//!
+//! ```text
+//!   streaming ──last byte──▶ ended            everything goes back; the connection is kept
+//!       │──server breaks, stalls, total over─▶ cut: the client sees a broken body, never a short one that looks whole
+//!       └──dropped (the client left, or stalled)──▶ abandoned: cancelled, or finished in a task of its own
+//! ```
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+
+use crate::admission::Permit;
+use crate::response::abandoned;
+use crate::response::ending::Ending;
+use crate::time;
+use crate::upstream::send::Answer;
+
+/// The body of every answer.
+#[derive(Debug)]
+pub enum ProxyBody {
+    /// The gateway's own, or none.
+    Own(Option<Bytes>),
+    /// An upstream's.
+    Guarded(Box<GuardedBody>),
+}
+
+impl ProxyBody {
+    /// A body that is here already.
+    #[must_use]
+    pub fn own(body: Bytes) -> Self {
+        Self::Own((!body.is_empty()).then_some(body))
+    }
+}
+
+/// Why a body ends before its end. The connection is cut then (HTTP/1.1), or the stream reset (HTTP/2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyCut {
+    /// The server broke it off.
+    Upstream,
+    /// Nothing came for `timeouts.idle`.
+    Idle,
+    /// `timeouts.total` is over.
+    Total,
+    /// An operator ended it.
+    Interrupted,
+}
+
+impl fmt::Display for BodyCut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Upstream => "the server broke off its answer",
+            Self::Idle => "the server's answer stalled",
+            Self::Total => "the answer took too long",
+            Self::Interrupted => "the request was interrupted",
+        })
+    }
+}
+
+impl std::error::Error for BodyCut {}
+
+/// An upstream's body with all that its request holds.
+#[derive(Debug)]
+pub struct GuardedBody {
+    held: Option<Held>,
+    status: u16,
+    idle: Duration,
+    total: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Since when the server owes the next piece.
+    owed_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Held {
+    // Dropped in this order: the connection is closed before turn and place pass on.
+    answer: Answer,
+    permit: Arc<Permit>,
+    ending: Ending,
+}
+
+impl GuardedBody {
+    /// Guards `answer`, whose head says `status`. A body without a byte has ended already.
+    #[must_use]
+    pub fn guard(answer: Answer, permit: Arc<Permit>, mut ending: Ending, status: u16) -> ProxyBody {
+        if answer.is_end_stream() {
+            drop(answer);
+            drop(permit);
+            ending.answered(status);
+            return ProxyBody::Own(None);
+        }
+        let timeouts = permit.gates().policy.timeouts;
+        let total = (!timeouts.total.is_zero()).then(|| time::after(permit.since(), timeouts.total));
+        ProxyBody::Guarded(Box::new(Self {
+            held: Some(Held { answer, permit, ending }),
+            status,
+            idle: timeouts.idle,
+            total,
+            timer: None,
+            owed_since: None,
+        }))
+    }
+
+    fn end(&mut self) {
+        if let Some(Held { answer, permit, mut ending }) = self.held.take() {
+            drop(answer);
+            permit.exchange().asked_for_more();
+            drop(permit);
+            ending.answered(self.status);
+        }
+    }
+
+    fn cut(&mut self, why: BodyCut) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
+        if let Some(Held { answer, permit, mut ending }) = self.held.take() {
+            tracing::debug!(%why, route = %permit.gates().policy.name, "an answer was cut");
+            ending.answered(self.status);
+            let policy = &permit.gates().policy;
+            // A server that stalls may still be at work; one whose answer broke off is not.
+            let works = matches!(why, BodyCut::Idle | BodyCut::Total);
+            if works && abandoned::finishes(policy.abandoned, true) {
+                let limit = policy.abandoned_limit;
+                abandoned::finish(answer.end(), permit, limit);
+            } else {
+                drop(answer);
+                drop(permit);
+            }
+        }
+        Poll::Ready(Some(Err(why)))
+    }
+
+    /// Ready when the server has owed the next piece for too long, or all took too long.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BodyCut> {
+        let now = time::now();
+        let idle = time::after(*self.owed_since.get_or_insert(now), self.idle);
+        let (deadline, why) = match self.total {
+            Some(total) if total < idle => (total, BodyCut::Total),
+            _ => (idle, BodyCut::Idle),
+        };
+        if deadline <= now {
+            return Poll::Ready(why);
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(time::sleep_until(deadline)));
+        // The timer is not set anew for every piece: when it fires too early, it is set to when it should.
+        while timer.as_mut().poll(cx).is_ready() {
+            if deadline <= time::now() {
+                return Poll::Ready(why);
+            }
+            timer.as_mut().reset(tokio::time::Instant::from_std(deadline));
+        }
+        Poll::Pending
+    }
+}
+
+impl Body for GuardedBody {
+    type Data = Bytes;
+    type Error = BodyCut;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
+        let this = &mut *self;
+        let Some(held) = &mut this.held else { return Poll::Ready(None) };
+        let exchange = held.permit.exchange();
+        exchange.asked_for_more();
+        if exchange.poll_interrupted(cx).is_ready() {
+            return this.cut(BodyCut::Interrupted);
+        }
+        match Pin::new(&mut held.answer).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.owed_since = None;
+                if held.answer.is_end_stream() {
+                    this.end();
+                } else {
+                    exchange.handed_piece();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                this.end();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                tracing::debug!(%error, "a server broke off its answer");
+                this.cut(BodyCut::Upstream)
+            }
+            Poll::Pending => match this.poll_deadline(cx) {
+                Poll::Ready(why) => this.cut(why),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.held.as_ref().map_or_else(|| SizeHint::with_exact(0), |held| held.answer.size_hint())
+    }
+}
+
+impl Drop for GuardedBody {
+    fn drop(&mut self) {
+        let Some(Held { answer, permit, ending }) = self.held.take() else { return };
+        let policy = permit.gates().policy.clone();
+        if permit.exchange().is_interrupted() {
+            drop(answer);
+        } else if abandoned::finishes(policy.abandoned, true) {
+            abandoned::finish(answer.end(), permit, policy.abandoned_limit);
+        } else {
+            abandoned::cancelled(&permit);
+            drop(answer);
+        }
+        drop(ending);
+    }
+}
+
+impl Body for ProxyBody {
+    type Data = Bytes;
+    type Error = BodyCut;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
+        match self.get_mut() {
+            Self::Own(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Guarded(body) => Pin::new(&mut **body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(body) => body.is_none(),
+            Self::Guarded(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Self::Guarded(body) => body.size_hint(),
+        }
+    }
+}

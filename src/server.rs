@@ -1,0 +1,79 @@
+//! The public listeners: connections in, requests out to the [`Proxy`](crate::proxy::Proxy).
+//!
+//! hyper reads and writes HTTP; around it stands what a proxy needs beyond that: framing that hyper's own reading hides
+//! is looked for in the octets ([`inspect`]), a client that has left is told from one that has only finished sending
+//! ([`departure`]), and every state of a connection has a deadline ([`http1`], [`http2`]).
+
+pub mod accept;
+pub mod departure;
+pub mod http1;
+pub mod http2;
+pub mod inspect;
+pub mod rim;
+pub mod sniff;
+pub mod socket;
+pub mod state;
+pub mod wire;
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::proxy::Proxy;
+use departure::Departs;
+
+/// A byte stream from a client.
+pub trait Downstream: AsyncRead + AsyncWrite + Departs + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Departs + Send + Unpin + 'static> Downstream for T {}
+
+/// How connections are treated; read from the policy when a connection begins.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    pub header_timeout: Duration,
+    pub keep_alive_timeout: Duration,
+    pub max_header_bytes: usize,
+}
+
+/// How much longer connections may live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Stage {
+    #[default]
+    Serving,
+    /// Each ends after the request that is on it. One without a request stays, so that a request that is on its way
+    /// gets an answer, if only that it came too late.
+    Ending,
+    /// Those without a request end too.
+    Closing,
+}
+
+/// What every connection is served with.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub proxy: Proxy,
+    pub stage: watch::Receiver<Stage>,
+}
+
+impl Service {
+    fn limits(&self) -> ConnectionLimits {
+        let edition = self.proxy.edition.load();
+        let server = &edition.policy.server;
+        ConnectionLimits {
+            header_timeout: server.header_timeout,
+            keep_alive_timeout: server.keep_alive_timeout,
+            max_header_bytes: server.max_header_bytes,
+        }
+    }
+}
+
+/// Serves one connection to its end, in whichever version of HTTP the client begins to speak.
+///
+/// Dropping the future closes the connection; its requests end as if the client had left.
+pub async fn serve<S: Downstream>(socket: S, address: std::net::SocketAddr, service: Service) {
+    let limits = service.limits();
+    match sniff::protocol(socket, limits.header_timeout).await {
+        sniff::Sniffed::Http1(socket, ahead) => http1::serve(socket, ahead, address, service, limits).await,
+        sniff::Sniffed::Http2(socket, ahead) => http2::serve(socket, ahead, address, service, limits).await,
+        sniff::Sniffed::Nothing => {}
+    }
+}

@@ -1,0 +1,229 @@
+//! One HTTP/2 connection: hyper's, a task for each of its streams, and the deadlines around them.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+use tower::Service as _;
+
+use crate::proxy::Peer;
+use crate::request::exchange::Exchange;
+use crate::response::body::ProxyBody;
+use crate::server::rim::{self, Rim};
+use crate::server::{ConnectionLimits, Downstream, Service, Stage};
+use crate::sync::Mutex;
+use crate::time;
+
+/// Requests of one connection at once. Those beyond wait at the client.
+const MAX_STREAMS: u32 = 250;
+/// What a client may send ahead on one stream, and on all of them.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What is held of one stream's answer for a client that does not take it.
+const SEND_BUFFER: usize = 256 * 1024;
+/// A connection that answers no ping is dead.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Serves `socket`, of which `ahead` was read before.
+pub async fn serve<S: Downstream>(
+    socket: S,
+    ahead: Bytes,
+    address: SocketAddr,
+    service: Service,
+    limits: ConnectionLimits,
+) {
+    let streams = Streams { called: Arc::default(), open: Arc::default(), idle: longest_idle(&service) };
+    let requests = Requests { rim: rim::around(service.proxy.clone()), called: streams.called.clone(), address };
+    let connection = Builder::new(streams.clone())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(TokioIo::new(Rewound { ahead, socket }), requests);
+    tokio::pin!(connection);
+    let mut stage = service.stage;
+    let mut idle_since = time::now();
+    let mut ending = false;
+    loop {
+        let look = tokio::time::sleep(limits.keep_alive_timeout / 4);
+        tokio::select! {
+            _ = &mut connection => return,
+            _ = stage.wait_for(|stage| *stage >= Stage::Ending), if !ending => ending = true,
+            () = look, if !ending => {
+                let now = time::now();
+                if streams.open.load(Ordering::Relaxed) > 0 {
+                    idle_since = now;
+                }
+                ending = now.saturating_duration_since(idle_since) >= limits.keep_alive_timeout;
+            }
+        }
+        if ending {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+            return;
+        }
+    }
+}
+
+fn longest_idle(service: &Service) -> Duration {
+    let edition = service.proxy.edition.load();
+    edition.policy.routes.iter().map(|route| route.timeouts.idle).max().unwrap_or(Duration::from_secs(60))
+}
+
+/// A socket with what was read of it before.
+struct Rewound<S> {
+    ahead: Bytes,
+    socket: S,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(cx, buf);
+        }
+        let length = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead[..length]);
+        self.ahead.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// Hands the requests of one connection to the rim.
+struct Requests {
+    rim: Rim,
+    /// The exchange of the last call, for the task that hyper makes of its stream right after it.
+    called: Arc<Mutex<Option<Arc<Exchange>>>>,
+    address: SocketAddr,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Requests {
+    type Response = Response<ProxyBody>;
+    type Error = Infallible;
+    type Future = <Rim as tower::Service<rim::Arriving>>::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        *self.called.lock() = None;
+        let peer = Peer { address: self.address, bad_framing: None, current: self.called.clone() };
+        self.rim.clone().call((request, peer))
+    }
+}
+
+/// Runs the streams of one connection, and ends one whose client takes nothing of its answer.
+///
+/// hyper does not look at an answer's body while the stream's window is closed, so neither can the body: a client could
+/// hold turn and place for ever.
+#[derive(Debug, Clone)]
+struct Streams {
+    called: Arc<Mutex<Option<Arc<Exchange>>>>,
+    open: Arc<AtomicUsize>,
+    idle: Duration,
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        let exchange = self.called.lock().take();
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let open = Open(self.open.clone());
+        let idle = self.idle;
+        tokio::spawn(async move {
+            let _open = open;
+            match exchange {
+                Some(exchange) => Watched { stream, exchange, idle, timer: None }.await,
+                None => {
+                    stream.await;
+                }
+            }
+        });
+    }
+}
+
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pin_project_lite::pin_project! {
+    struct Watched<F> {
+        #[pin]
+        stream: F,
+        exchange: Arc<Exchange>,
+        idle: Duration,
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F: Future> Future for Watched<F> {
+    type Output = ();
+
+    /// Ready when the stream has ended, or must be: dropping it resets it.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.stream.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        while let Some(since) = this.exchange.handed_since() {
+            let deadline = time::after(since, *this.idle);
+            if deadline <= time::now() {
+                return Poll::Ready(());
+            }
+            let timer = this.timer.get_or_insert_with(|| Box::pin(time::sleep_until(deadline)));
+            if timer.is_elapsed() {
+                timer.as_mut().reset(tokio::time::Instant::from_std(deadline));
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                break;
+            }
+        }
+        Poll::Pending
+    }
+}

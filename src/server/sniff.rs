@@ -1,0 +1,74 @@
+//! Which version of HTTP a client speaks: HTTP/2 begins with a preface that is no HTTP/1 request (RFC 9113, section 3.4).
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Read at first: most request heads fit, and then need no second look at the socket.
+const FIRST_READ: usize = 4096;
+
+/// A connection, and what was read of it already.
+#[derive(Debug)]
+pub enum Sniffed<S> {
+    Http1(S, Bytes),
+    Http2(S, Bytes),
+    /// Closed, broken or silent before it could be told. A client that has said nothing is owed no answer.
+    Nothing,
+}
+
+/// Reads until it is clear, for at most `timeout`.
+pub async fn protocol<S: AsyncRead + Unpin>(mut socket: S, timeout: Duration) -> Sniffed<S> {
+    let mut ahead = BytesMut::with_capacity(FIRST_READ);
+    let deadline = tokio::time::Instant::now() + timeout;
+    loop {
+        match tokio::time::timeout_at(deadline, socket.read_buf(&mut ahead)).await {
+            Ok(Ok(length)) if length > 0 => {}
+            // Half a preface, or half a request line: the HTTP/1 side says what is to be said about it.
+            _ if !ahead.is_empty() => return Sniffed::Http1(socket, ahead.freeze()),
+            _ => return Sniffed::Nothing,
+        }
+        let known = ahead.len().min(PREFACE.len());
+        if ahead[..known] != PREFACE[..known] {
+            return Sniffed::Http1(socket, ahead.freeze());
+        }
+        if known == PREFACE.len() {
+            return Sniffed::Http2(socket, ahead.freeze());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_preface_in_pieces_is_http2_and_its_lookalikes_are_not() {
+        for (pieces, http2) in [
+            (vec![&PREFACE[..3], &PREFACE[3..]], true),
+            (vec![&b"PRI"[..], b"VATE / HTTP/1.1\r\n"], false),
+            (vec![&b"GET / HTTP/1.1\r\n\r\n"[..]], false),
+        ] {
+            let (mut client, server) = tokio::io::duplex(1024);
+            let all = pieces.concat();
+            let sniffing = tokio::spawn(protocol(server, Duration::from_secs(1)));
+            for piece in pieces {
+                client.write_all(piece).await.expect("the other side reads");
+                tokio::task::yield_now().await;
+            }
+            match sniffing.await.expect("no panic") {
+                Sniffed::Http2(_, ahead) => assert!(http2 && all.starts_with(&ahead)),
+                Sniffed::Http1(_, ahead) => assert!(!http2 && all.starts_with(&ahead)),
+                Sniffed::Nothing => panic!("{all:?} is something"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_at_the_timeout() {
+        let (_client, server) = tokio::io::duplex(1024);
+        assert!(matches!(protocol(server, Duration::from_secs(1)).await, Sniffed::Nothing));
+    }
+}

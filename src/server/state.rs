@@ -1,0 +1,243 @@
+//! What the parts of one HTTP/1 connection know of each other: the wire that moves octets, the service that answers
+//! requests, and the driver that keeps the deadlines. All of them run in one task, so the lock is never contended.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::request::exchange::Exchange;
+use crate::sync::Mutex;
+use crate::time;
+
+/// The shared state of one connection.
+#[derive(Debug)]
+pub struct Connection {
+    state: Mutex<State>,
+    /// The exchange that was called last.
+    pub current: Arc<Mutex<Option<Arc<Exchange>>>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// One for each head that was read and not called yet: why it must be refused, if it must.
+    verdicts: VecDeque<Option<&'static str>>,
+    head_too_large: bool,
+    /// Since when a head is being read.
+    head_since: Option<Instant>,
+    /// Since when there is no request; `None` while there is one.
+    idle_since: Option<Instant>,
+    /// Whether the answer's head was handed to hyper.
+    answering: bool,
+    /// The client will send no more.
+    ended: bool,
+    /// Since when hyper waits for the socket to take more.
+    blocked_since: Option<Instant>,
+    /// Everything that hyper has written was taken by the socket.
+    flushed: bool,
+    /// Whether hyper waits for the socket to have more; it would then notice an end by itself.
+    reading: bool,
+    /// Octets of the next answer that were sent ahead of it.
+    sent_ahead: usize,
+    upgraded: bool,
+}
+
+/// Marks one exchange's time on its connection; its drop marks the end.
+#[derive(Debug)]
+pub struct InExchange(Arc<Connection>);
+
+impl Connection {
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                verdicts: VecDeque::new(),
+                head_too_large: false,
+                head_since: Some(time::now()),
+                idle_since: Some(time::now()),
+                answering: false,
+                ended: false,
+                blocked_since: None,
+                flushed: true,
+                reading: false,
+                sent_ahead: 0,
+                upgraded: false,
+            }),
+            current: Arc::default(),
+        }
+    }
+
+    // The wire's side.
+
+    pub fn head_began(&self) {
+        let mut state = self.state.lock();
+        state.head_since.get_or_insert_with(time::now);
+    }
+
+    pub fn head_ended(&self, bad: Option<&'static str>) {
+        let mut state = self.state.lock();
+        state.head_since = None;
+        state.verdicts.push_back(bad);
+    }
+
+    pub fn head_is_too_large(&self) {
+        self.state.lock().head_too_large = true;
+    }
+
+    /// Notes that the client will send no more. Whether hyper is to be told: not while a whole request is being
+    /// answered, since it would take that for the client's departure; nor before all that was written has gone out.
+    pub fn end_is_due(&self, between_requests: bool) -> bool {
+        let mut state = self.state.lock();
+        state.ended = true;
+        let answering = state.idle_since.is_none() && between_requests;
+        !answering && (state.flushed || !between_requests)
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.state.lock().ended
+    }
+
+    pub fn set_reading(&self, reading: bool) {
+        self.state.lock().reading = reading;
+    }
+
+    /// Notes what became of a write.
+    pub fn wrote(&self, blocked: bool) {
+        let mut state = self.state.lock();
+        state.flushed = false;
+        if blocked {
+            state.blocked_since.get_or_insert_with(time::now);
+        } else {
+            state.blocked_since = None;
+        }
+    }
+
+    pub fn flushed(&self) {
+        let mut state = self.state.lock();
+        state.flushed = true;
+        state.blocked_since = None;
+    }
+
+    /// How many octets of what is written now have been sent already.
+    pub fn sent_ahead(&self) -> usize {
+        self.state.lock().sent_ahead
+    }
+
+    pub fn skipped_ahead(&self) {
+        self.state.lock().sent_ahead = 0;
+    }
+
+    pub fn is_upgraded(&self) -> bool {
+        self.state.lock().upgraded
+    }
+
+    // The service's side.
+
+    /// Begins an exchange; with it comes what is wrong with its head.
+    pub fn begin(self: &Arc<Self>) -> (InExchange, Option<&'static str>) {
+        let mut state = self.state.lock();
+        state.idle_since = None;
+        state.answering = false;
+        (InExchange(self.clone()), state.verdicts.pop_front().flatten())
+    }
+
+    pub fn answering(&self, upgraded: bool) {
+        let mut state = self.state.lock();
+        state.answering = true;
+        state.upgraded = upgraded;
+    }
+
+    // The driver's side.
+
+    pub fn is_head_too_large(&self) -> bool {
+        self.state.lock().head_too_large
+    }
+
+    /// Whether a request is on it.
+    pub fn is_in_exchange(&self) -> bool {
+        self.state.lock().idle_since.is_none()
+    }
+
+    /// Whether hyper must be asked to read again, to be told of an end that was kept from it.
+    pub fn owes_end(&self) -> bool {
+        let state = self.state.lock();
+        state.ended && state.idle_since.is_some() && state.flushed
+    }
+
+    /// Whether the client's departure would go unseen by hyper.
+    pub fn needs_watch(&self) -> bool {
+        let state = self.state.lock();
+        if state.idle_since.is_some() || state.answering {
+            return false;
+        }
+        state.ended || (!state.reading && self.is_waiting())
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.current.lock().as_ref().is_some_and(|exchange| exchange.phase().waiting_for().is_some())
+    }
+
+    /// Whether octets may be written past hyper: nothing of an answer is on its way.
+    pub fn may_write_past(&self) -> bool {
+        let state = self.state.lock();
+        state.flushed && !state.answering && state.idle_since.is_none()
+    }
+
+    /// Notes that the first octets of the answer were sent past hyper. False if that was done before.
+    pub fn send_ahead(&self, octets: usize) -> bool {
+        let mut state = self.state.lock();
+        if state.sent_ahead > 0 {
+            return false;
+        }
+        state.sent_ahead = octets;
+        true
+    }
+
+    /// Takes back what [`send_ahead`](Self::send_ahead) noted: it could not be sent.
+    pub fn not_sent_ahead(&self) {
+        self.state.lock().sent_ahead = 0;
+    }
+
+    /// What the connection waits for, and since when.
+    pub fn waits(&self) -> Waits {
+        let state = self.state.lock();
+        if let Some(since) = state.blocked_since {
+            return Waits::Reader(since);
+        }
+        match (state.idle_since, state.head_since) {
+            (Some(_), Some(since)) => Waits::Head(since),
+            (Some(since), None) => Waits::Request(since),
+            (None, _) => {
+                let current = self.current.lock();
+                current.as_ref().and_then(|exchange| exchange.handed_since()).map_or(Waits::Nothing, Waits::Reader)
+            }
+        }
+    }
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whom a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// The rest of a request head.
+    Head(Instant),
+    /// The next request.
+    Request(Instant),
+    /// The client, to take what there is.
+    Reader(Instant),
+    /// Nobody who has a deadline here.
+    Nothing,
+}
+
+impl Drop for InExchange {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.idle_since = Some(time::now());
+        state.answering = false;
+        *self.0.current.lock() = None;
+    }
+}

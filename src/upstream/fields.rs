@@ -1,0 +1,221 @@
+//! Header fields on their way through, in both directions.
+//!
+//! Fields about one connection end at it (RFC 9110, section 7.6.1), those about the way are extended, and the framing is
+//! made anew. What the gateway or its policy reads cannot be taken away by naming it in `Connection`: the upstream would
+//! see another request than the one that was let in.
+
+mod forwarded;
+mod known;
+mod strip;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http_body::Body;
+
+pub use self::known::KnownFields;
+use crate::request::RequestId;
+use crate::request::framing::{is_chunked, whole_number};
+use crate::request::ids::{X_REQUEST_ID, continue_trace};
+
+pub const TURNWISE_TURN: HeaderName = HeaderName::from_static("turnwise-turn");
+pub const TURNWISE_SESSION: HeaderName = HeaderName::from_static("turnwise-session");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// What the gateway knows of a request when it sends it on.
+#[derive(Debug, Clone, Copy)]
+pub struct Inbound<'r> {
+    /// In which the client spoke.
+    pub version: Version,
+    /// The other end of the client's connection.
+    pub peer: IpAddr,
+    /// Whether what the peer says about the way to it is believed.
+    pub peer_trusted: bool,
+    /// Whose request it is, as found by [`client_address`](crate::request::client_address()).
+    pub client: IpAddr,
+    /// `http` or `https`, of the client's connection.
+    pub scheme: &'static str,
+    /// The one host, port included, as the client named it; the server's own for HTTP/1.0 without one.
+    pub host: &'r HeaderValue,
+    pub request_id: &'r RequestId,
+    /// The protocol to upgrade to, when the client asked for an upgrade that the gateway lets through.
+    pub upgrade: Option<&'r HeaderValue>,
+    /// Whether the upstream is spoken to in HTTP/2: there the host is in the target, and nothing is said of connections.
+    pub to_http2: bool,
+    pub framing: Framing,
+    pub known: &'r KnownFields,
+}
+
+/// Where the body of a request ends. To be found when the body is what will be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    NoBody,
+    /// In octets.
+    Length(u64),
+    Chunked,
+}
+
+impl Framing {
+    /// The framing of a body that came with these (checked) fields, or that replaces it.
+    ///
+    /// An empty body has a length only where the client gave one, so that `GET` gets none and `POST` keeps its zero.
+    #[must_use]
+    pub fn of(headers: &HeaderMap, body: &impl Body) -> Self {
+        match body.size_hint().exact() {
+            Some(0) if !headers.contains_key(header::CONTENT_LENGTH) => Self::NoBody,
+            None if body.is_end_stream() => Self::NoBody,
+            Some(length) => Self::Length(length),
+            None => Self::Chunked,
+        }
+    }
+}
+
+/// Makes the fields of a client's request those that go upstream.
+///
+/// `Content-Length` or `Transfer-Encoding` are set from [`Inbound::framing`]; hyper's client obeys them, and without them
+/// would leave out a body of unknown length after `GET`. `Expect: 100-continue` ends here, because the gateway's own
+/// server answers it when it reads the body. `Turnwise-Turn` and `Turnwise-Session` of a client never pass; the gateway's
+/// own are set after this.
+pub fn to_upstream(headers: &mut HeaderMap, inbound: &Inbound<'_>) {
+    inbound.known.drop_misspelt(headers);
+    let trailers = strip::accepts_trailers(headers);
+    strip::connection_fields(headers, Some(inbound.known));
+    for ended_here in [header::HOST, header::CONTENT_LENGTH, TURNWISE_TURN, TURNWISE_SESSION] {
+        headers.remove(ended_here);
+    }
+    if headers
+        .get(header::EXPECT)
+        .is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
+        headers.remove(header::EXPECT);
+    }
+    set_connection_fields(headers, inbound, trailers);
+    match inbound.framing {
+        Framing::NoBody => {}
+        Framing::Length(length) => drop(headers.insert(header::CONTENT_LENGTH, length.into())),
+        Framing::Chunked if inbound.to_http2 => {}
+        Framing::Chunked => drop(headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
+    }
+    forwarded::extend(headers, inbound);
+    headers.append(header::VIA, via(inbound.version));
+    headers.insert(X_REQUEST_ID, inbound.request_id.as_value().clone());
+    continue_trace(headers);
+}
+
+/// What the gateway's own connection to the upstream needs: host, upgrade and the wish for trailers.
+fn set_connection_fields(headers: &mut HeaderMap, inbound: &Inbound<'_>, trailers: bool) {
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if inbound.to_http2 {
+        return;
+    }
+    headers.insert(header::HOST, inbound.host.clone());
+    if let Some(protocol) = inbound.upgrade {
+        headers.insert(header::UPGRADE, protocol.clone());
+    }
+    let nominated = match (inbound.upgrade, trailers) {
+        (None, false) => return,
+        (None, true) => "te",
+        (Some(_), false) => "upgrade",
+        (Some(_), true) => "upgrade, te",
+    };
+    headers.insert(header::CONNECTION, HeaderValue::from_static(nominated));
+}
+
+/// What the gateway knows of an answer when it passes it on.
+#[derive(Debug, Clone, Copy)]
+pub struct Outbound<'r> {
+    pub status: StatusCode,
+    /// In which the upstream spoke.
+    pub version: Version,
+    pub request_id: &'r RequestId,
+    /// Time spent waiting for turn, rate and place.
+    pub queued: Duration,
+    /// Time from the upstream having the request to its response head.
+    pub upstream: Duration,
+}
+
+/// Makes the fields of an upstream's answer those that go to the client. [`response_framing`] has found them good.
+///
+/// `Content-Length` stays, as one number: an answer to `HEAD` and a 304 tell by it what they do not send. After a 101 the
+/// fields of the upgrade stay.
+pub fn to_client(headers: &mut HeaderMap, outbound: &Outbound<'_>) {
+    let upgrade = headers
+        .get(header::UPGRADE)
+        .filter(|_| outbound.status == StatusCode::SWITCHING_PROTOCOLS)
+        .cloned();
+    strip::connection_fields(headers, None);
+    let bodiless = outbound.status.is_informational() || outbound.status == StatusCode::NO_CONTENT;
+    match content_length(headers) {
+        // RFC 9110, section 8.6.
+        Ok(Some(length)) if !bodiless => drop(headers.insert(header::CONTENT_LENGTH, length.into())),
+        _ => drop(headers.remove(header::CONTENT_LENGTH)),
+    }
+    if let Some(protocol) = upgrade {
+        headers.insert(header::UPGRADE, protocol);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    headers.append(header::VIA, via(outbound.version));
+    headers.insert(X_REQUEST_ID, outbound.request_id.as_value().clone());
+    headers.append(SERVER_TIMING, server_timing(outbound.queued, outbound.upstream));
+}
+
+/// Why an upstream's answer is no answer: its end could be found in two ways, or in none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadFraming;
+
+impl std::fmt::Display for BadFraming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the answer's Content-Length and Transfer-Encoding do not say where it ends")
+    }
+}
+
+impl std::error::Error for BadFraming {}
+
+/// Checks where an upstream's answer ends (RFC 9112, section 6.3). Equal lengths given twice are one.
+///
+/// # Errors
+/// Both framings, lengths that differ or are no numbers, and transfer codings other than one `chunked`.
+pub fn response_framing(headers: &HeaderMap) -> Result<(), BadFraming> {
+    let length = content_length(headers)?;
+    if headers.contains_key(header::TRANSFER_ENCODING) && (length.is_some() || !is_chunked(headers)) {
+        return Err(BadFraming);
+    }
+    Ok(())
+}
+
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, BadFraming> {
+    let mut length = None;
+    for line in headers.get_all(header::CONTENT_LENGTH) {
+        let own = whole_number(line).ok_or(BadFraming)?;
+        if length.replace(own).is_some_and(|earlier| earlier != own) {
+            return Err(BadFraming);
+        }
+    }
+    Ok(length)
+}
+
+/// RFC 9110, section 7.6.3, with the protocol in which the message was received.
+fn via(received: Version) -> HeaderValue {
+    HeaderValue::from_static(match received {
+        Version::HTTP_10 => "1.0 turnwise",
+        Version::HTTP_2 => "2.0 turnwise",
+        _ => "1.1 turnwise",
+    })
+}
+
+/// W3C Server Timing; milliseconds to one tenth.
+fn server_timing(queued: Duration, upstream: Duration) -> HeaderValue {
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let text = format!(
+        "queue;dur={:.1}, upstream;dur={:.1}",
+        milliseconds(queued),
+        milliseconds(upstream)
+    );
+    HeaderValue::try_from(text).expect("letters, digits and punctuation make a field value")
+}
+
+#[cfg(test)]
+mod tests;

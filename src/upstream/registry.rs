@@ -1,0 +1,91 @@
+//! Upstreams and servers by name, from one policy to the next.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use tokio::sync::Notify;
+
+use crate::limit::keys::KeyBudget;
+use crate::limit::lanes::Lanes;
+use crate::policy::Policy;
+use crate::sync::Mutex;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Shared, Upstream, server::Server};
+
+/// Everything that is known of the servers.
+#[derive(Debug)]
+pub struct Registry {
+    known: Mutex<Known>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    servers: HashMap<(Arc<str>, Arc<str>), Arc<Server>>,
+    shared: HashMap<Arc<str>, Arc<Shared>>,
+    next_id: u64,
+}
+
+impl Registry {
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { known: Mutex::new(Known::default()), metrics }
+    }
+
+    /// The upstreams of `policy`, in its order. Servers that it still names keep their health and their load.
+    #[must_use]
+    pub fn reconcile(&self, policy: &Policy) -> Vec<Arc<Upstream>> {
+        let mut known = self.known.lock();
+        let mut servers = HashMap::new();
+        let mut shared = HashMap::new();
+        let upstreams = policy.upstreams.iter().map(|upstream| {
+            let of_upstream = upstream.servers.iter().map(|server| {
+                let name = (upstream.name.clone(), server.url.clone());
+                let state = known.server(&name, server);
+                state.configure(server.weight, server.concurrency);
+                if upstream.health.is_none() {
+                    state.unchecked();
+                }
+                servers.insert(name, state.clone());
+                state
+            });
+            let of_upstream = of_upstream.collect();
+            let state = known.shared.get(&upstream.name).cloned().unwrap_or_else(|| Arc::new(Shared::new()));
+            shared.insert(upstream.name.clone(), state.clone());
+            // A slot may be free under the new limits.
+            state.slot_came_back.notify_waiters();
+            Arc::new(Upstream {
+                policy: upstream.clone(),
+                servers: of_upstream,
+                metrics: Arc::new(self.metrics.upstream(&upstream.name)),
+                shared: state,
+            })
+        });
+        let upstreams = upstreams.collect();
+        for name in known.servers.keys().filter(|name| !servers.contains_key(*name)) {
+            let _ = self.metrics.upstream_healthy.remove_label_values(&[&name.0, &name.1]);
+        }
+        known.servers = servers;
+        known.shared = shared;
+        upstreams
+    }
+}
+
+impl Known {
+    fn server(&mut self, name: &(Arc<str>, Arc<str>), policy: &crate::policy::UpstreamServer) -> Arc<Server> {
+        if let Some(server) = self.servers.get(name) {
+            return server.clone();
+        }
+        self.next_id += 1;
+        Arc::new(Server::new(self.next_id, policy.url.clone(), policy.host.clone(), policy.port))
+    }
+}
+
+impl Shared {
+    fn new() -> Self {
+        // A line for the upstream and one for each server: bounded by the policy, not by a budget.
+        let lines = Arc::new(Lanes::new(Arc::new(KeyBudget::new(usize::MAX))));
+        Self { round: AtomicUsize::new(0), slot_came_back: Notify::new(), lines }
+    }
+}

@@ -1,0 +1,9 @@
+//! What operators, dashboards and scripts read.
+
+mod config;
+mod health;
+mod metrics;
+mod reachable;
+mod sessions;
+mod status;
+mod token;

@@ -1,0 +1,41 @@
+use crate::harness::{Gateway, Recorder, get};
+
+/// Milliseconds of one metric.
+fn duration(timing: &str, name: &str) -> f64 {
+    let metric = timing
+        .split(',')
+        .find(|metric| metric.trim().split(';').next() == Some(name));
+    let metric = metric.unwrap_or_else(|| panic!("no {name} in {timing:?}"));
+    let value = metric.split(';').find_map(|part| part.trim().strip_prefix("dur="));
+    value
+        .and_then(|value| value.parse().ok())
+        .unwrap_or_else(|| panic!("no dur of {name} in {timing:?}"))
+}
+
+#[test]
+fn it_tells_waiting_from_work() {
+    let upstream = Recorder::start();
+    let gateway = Gateway::with(&upstream, "limits: { concurrency: 1 }\n");
+    let mut first = gateway.begin(&get("/").making("sleep 200"));
+    upstream.wait_running(1);
+    let second = gateway.ask(&get("/").making("sleep 100"));
+    let timing = second.assert_ok().header("server-timing").expect("Server-Timing");
+    assert!(duration(&timing, "queue") > 50.0, "{timing}");
+    assert!(duration(&timing, "upstream") >= 100.0, "{timing}");
+    let timing = first.response().header("server-timing").expect("Server-Timing");
+    assert!(duration(&timing, "upstream") >= 200.0, "{timing}");
+}
+
+#[test]
+fn the_upstreams_own_is_kept_beside_it() {
+    let upstream = Recorder::saying("HTTP/1.1 200 OK\r\nServer-Timing: model;dur=7\r\nContent-Length: 0\r\n\r\n");
+    let gateway = Gateway::before(&upstream);
+    let timing = gateway
+        .ask(&get("/"))
+        .assert_ok()
+        .header("server-timing")
+        .expect("Server-Timing");
+    assert!((duration(&timing, "model") - 7.0).abs() < 0.01, "{timing}");
+    duration(&timing, "queue");
+    duration(&timing, "upstream");
+}

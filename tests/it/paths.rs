@@ -1,0 +1,5 @@
+//! Which route a request takes.
+
+mod encoded;
+mod matching;
+mod order;

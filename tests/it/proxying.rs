@@ -1,0 +1,14 @@
+//! What passes through, passes whole and at once.
+
+mod bodies;
+mod close_delimited;
+mod early_answer;
+mod expect;
+mod http2;
+mod interim;
+mod keep_alive;
+mod large;
+mod methods;
+mod server_sent_events;
+mod trailers;
+mod upgrade;
