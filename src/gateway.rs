@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::config::Problems;
 use crate::policy::compile::{self, Compiled};
-use crate::policy::{Policy, diff, redact};
+use crate::policy::{Policy, diff};
 use crate::proxy::edition::Edition;
 use crate::proxy::{Lifecycle, Proxy};
 use crate::server::Stage;
@@ -49,6 +49,8 @@ pub struct Gateway {
     servers: Registry,
     dial: Arc<dyn Dial>,
     loaded: Mutex<Loaded>,
+    /// The content of the file when it was last tried; `None`: it could not be read.
+    tried: Mutex<Option<Vec<u8>>>,
     generation: AtomicU64,
     /// Told with every edition; the health checks follow it.
     published: watch::Sender<u64>,
@@ -58,8 +60,6 @@ pub struct Gateway {
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub at: SystemTime,
-    /// As written, with secrets hidden.
-    pub shown: serde_json::Value,
     /// Why the last reload changed nothing.
     pub last_error: Option<Problems>,
     /// What the last reload could not apply without a restart.
@@ -95,11 +95,11 @@ impl Gateway {
             dial,
             loaded: Mutex::new(Loaded {
                 at: SystemTime::now(),
-                shown: redact::shown(&compiled.document),
-                last_error: None,
+                    last_error: None,
                 restart_needed: Vec::new(),
                 token,
             }),
+            tried: Mutex::new(compile::read(&file).ok()),
             generation: AtomicU64::new(1),
             published: watch::Sender::new(1),
             metrics,
@@ -118,7 +118,9 @@ impl Gateway {
     pub fn reload(&self) -> Result<Vec<String>, Problems> {
         // One at a time: the lock also keeps editions in order.
         let mut loaded = self.loaded.lock();
-        let outcome = compile::load(&self.file)
+        let content = compile::read(&self.file);
+        *self.tried.lock() = content.as_ref().ok().cloned();
+        let outcome = compile::from_content(&self.file, content)
             .and_then(|compiled| read_token(&self.file, &compiled.policy).map(|token| (compiled, token)));
         match outcome {
             Ok((compiled, token)) => {
@@ -156,11 +158,16 @@ impl Gateway {
         }
         tracing::info!(generation, "the policy was reloaded");
         loaded.at = SystemTime::now();
-        loaded.shown = redact::shown(&compiled.document);
         loaded.last_error = None;
         loaded.restart_needed.clone_from(&restart_needed);
         loaded.token = token;
         restart_needed
+    }
+
+    /// Whether this is the content that was tried last.
+    #[must_use]
+    pub fn has_tried(&self, content: &Option<Vec<u8>>) -> bool {
+        *self.tried.lock() == *content
     }
 
     /// What is known of the policy in force.

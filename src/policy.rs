@@ -10,7 +10,7 @@ pub mod compile;
 pub mod diff;
 pub mod matching;
 pub mod path;
-pub mod redact;
+pub mod shown;
 
 pub use matching::Target;
 pub use path::{NormalPath, PathProblem};

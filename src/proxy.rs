@@ -16,6 +16,7 @@ mod abandonable;
 pub mod edition;
 mod forward;
 mod identify;
+mod interim;
 mod receive;
 mod tunnel;
 

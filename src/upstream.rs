@@ -47,6 +47,12 @@ struct Shared {
 }
 
 impl Upstream {
+    /// Whether an answer's status may lead to another try.
+    #[must_use]
+    pub fn retries_statuses(&self) -> bool {
+        self.policy.retry.on_429 || self.policy.retry.on_503
+    }
+
     /// Whether any server may get requests.
     #[must_use]
     pub fn is_available(&self) -> bool {

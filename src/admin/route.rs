@@ -83,7 +83,7 @@ pub async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Answer
         Endpoint::Ready => answer::text(StatusCode::OK, "ready\n"),
         Endpoint::Health => answer::json(StatusCode::OK, &status::health(gateway)),
         Endpoint::Status => answer::json(StatusCode::OK, &status::status(gateway)),
-        Endpoint::Config => answer::json(StatusCode::OK, &gateway.loaded().shown),
+        Endpoint::Config => answer::json(StatusCode::OK, &gateway.edition.load().policy.shown()),
         Endpoint::Sessions => sessions::list(gateway, query),
         Endpoint::Session(key) => {
             let Ok(key) = percent_decode_str(key).decode_utf8() else {

@@ -65,12 +65,24 @@ pub struct Compiled {
 /// Every problem of the file; one problem at 1:1 when it cannot be read at all. Only regular files are read (symbolic
 /// links are followed): a pipe could block for ever.
 pub fn load(path: &Path) -> Result<Compiled, Problems> {
+    from_content(path, read(path))
+}
+
+/// As [`load`], of a file that was [`read`] already.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_content(path: &Path, content: io::Result<Vec<u8>>) -> Result<Compiled, Problems> {
     let name = path.display().to_string();
-    let bytes = read(path).map_err(|error| Problems::of_file(&name, format!("cannot be read: {error}")))?;
+    let bytes = content.map_err(|error| Problems::of_file(&name, format!("cannot be read: {error}")))?;
     compile(&name, &bytes, &|variable| std::env::var(variable).ok())
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// The bytes of a policy file, at most one more than it may have.
+///
+/// # Errors
+/// Whatever the system says; and when it is no regular file, which is then not opened.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     // Asked before it is opened, because opening a pipe waits for its writer.
     let metadata = std::fs::metadata(path)?;
     if metadata.is_dir() {

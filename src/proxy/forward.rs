@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http_body::Body;
+use http_body_util::BodyExt;
 
 use super::abandonable::{Abandonable, to_its_end};
-use super::identify::Identified;
-use super::{Proxy, Refused, tunnel};
+use super::identify::{Identified, Whole};
+use super::{Proxy, Refused, interim, tunnel};
 use crate::admission::{Permit, Rejection};
 use crate::request::client_address::is_trusted;
+use crate::request::exchange::UploadFault;
 use crate::response::abandoned;
 use crate::response::body::{GuardedBody, ProxyBody};
 use crate::response::refusal::{Refusal, set_quota};
@@ -17,6 +20,9 @@ use crate::upstream::failure::Failure;
 use crate::upstream::fields::{Framing, Inbound, Outbound, TURNWISE_SESSION, to_client, to_upstream};
 use crate::upstream::send::{Answer, SendError};
 use crate::upstream::upload::Upload;
+
+/// The longest body that is held for another try, in bytes.
+const MAX_GATHERED: u64 = 64 * 1024;
 
 /// Sends the request under `permit` and makes the answer to its client.
 pub(super) async fn forward(proxy: &Proxy, mut identified: Identified, permit: Permit) -> Response<ProxyBody> {
@@ -27,7 +33,13 @@ pub(super) async fn forward(proxy: &Proxy, mut identified: Identified, permit: P
     let session = identified.session.clone();
     let assigned = identified.assigned.as_ref().map(|(_, text)| text.clone());
     let asked_upgrade = identified.received.head.upgrade.take();
-    let upgrades = asked_upgrade.is_some() && identified.received.head.headers.contains_key(header::UPGRADE);
+    let upgrades = asked_upgrade.is_some() && asks_upgrade(&identified.received.head.headers);
+    if upstream.retries_statuses()
+        && let Err(fault) = gather(&mut identified).await
+    {
+        drop(permit);
+        return identified.received.refuse(fault).respond();
+    }
     let (request, mut client) = outgoing(identified, &upstream, upgrades);
 
     let sending = {
@@ -84,6 +96,24 @@ pub(super) async fn forward(proxy: &Proxy, mut identified: Identified, permit: P
     }
 }
 
+/// Reads a short body whole, so that the request can be sent once more.
+async fn gather(identified: &mut Identified) -> Result<(), Refusal> {
+    let body = &mut identified.received.body;
+    if identified.whole.is_some() || body.size_hint().exact().is_none_or(|length| length > MAX_GATHERED) {
+        return Ok(());
+    }
+    let timeout = identified.received.edition.gates[identified.received.route].policy.timeouts.request;
+    match tokio::time::timeout(timeout, body.collect()).await {
+        Ok(Ok(body)) => {
+            let trailers = body.trailers().cloned();
+            identified.whole = Some(Whole { data: body.to_bytes(), trailers });
+            Ok(())
+        }
+        Ok(Err(_)) => Err(Failure::Upload(UploadFault::Broken).into()),
+        Err(_) => Err(Failure::Upload(UploadFault::Timeout).into()),
+    }
+}
+
 /// The request as it goes to the server, and what is needed to answer its client if it comes to nothing.
 fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Request<Upload>, Refused) {
     let Identified { received, whole, assigned, .. } = identified;
@@ -121,12 +151,15 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Req
     *request.method_mut() = head.method;
     *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
     *request.headers_mut() = headers;
+    if head.version == Version::HTTP_11 {
+        interim::pass_on(&mut request, exchange);
+    }
     let http1 = head.version < Version::HTTP_2;
     (request, Refused { ending: received.ending, refusal: Refusal::Internal, http1 })
 }
 
 /// The host that the client named; for HTTP/1.0 without one, the first server's.
-fn host_of(uri: &Uri, headers: &http::HeaderMap, upstream: &Upstream) -> HeaderValue {
+fn host_of(uri: &Uri, headers: &HeaderMap, upstream: &Upstream) -> HeaderValue {
     crate::request::framing::host(uri, headers)
         .and_then(|host| HeaderValue::from_str(host).ok())
         .or_else(|| {
@@ -145,6 +178,16 @@ fn target(uri: &Uri, host: &HeaderValue, http2: bool) -> Uri {
         parts.authority = host.to_str().ok().and_then(|host| host.parse().ok());
     }
     Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static("/"))
+}
+
+/// Whether the client asks for another protocol that the gateway lets through. HTTP/2 by upgrade is obsolete
+/// (RFC 9113, section 3.1), and would take the requests after it out of the gateway's sight.
+fn asks_upgrade(headers: &HeaderMap) -> bool {
+    let names = |field, word: &str| {
+        let lines = headers.get_all(field).iter().filter_map(|line: &HeaderValue| line.to_str().ok());
+        lines.flat_map(|line| line.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
+    };
+    headers.contains_key(header::UPGRADE) && names(header::CONNECTION, "upgrade") && !names(header::UPGRADE, "h2c")
 }
 
 /// A 101 that nobody asked for is no answer; nor is one to a request that asked for another protocol over HTTP/2.

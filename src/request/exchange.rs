@@ -20,7 +20,11 @@ use futures_util::task::AtomicWaker;
 use http::Method;
 
 use crate::request::RequestId;
+use crate::sync::Mutex;
 use crate::time;
+
+/// Bytes of interim responses that wait for the client's connection.
+const MAX_INTERIM: usize = 16 * 1024;
 
 /// How far a request has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,6 +121,9 @@ pub struct Exchange {
     upload_progress: AtomicU64,
     /// Nanoseconds between sending the request and its response head; 0 before that.
     upstream_took: AtomicU64,
+    /// Interim responses for the client, as HTTP/1.1 writes them.
+    interim: Mutex<Vec<u8>>,
+    interim_waker: AtomicWaker,
 }
 
 impl Exchange {
@@ -139,6 +146,8 @@ impl Exchange {
             upload_waits: AtomicBool::new(false),
             upload_progress: AtomicU64::new(0),
             upstream_took: AtomicU64::new(0),
+            interim: Mutex::new(Vec::new()),
+            interim_waker: AtomicWaker::new(),
         }
     }
 
@@ -186,6 +195,23 @@ impl Exchange {
     #[must_use]
     pub fn upstream_took(&self) -> Duration {
         Duration::from_nanos(self.upstream_took.load(Ordering::Relaxed))
+    }
+
+    /// Leaves an interim response for the client's connection to pass on. More than it should hold is dropped: interim
+    /// responses are optional.
+    pub fn leave_interim(&self, response: &[u8]) {
+        let mut interim = self.interim.lock();
+        if interim.len() + response.len() <= MAX_INTERIM {
+            interim.extend_from_slice(response);
+        }
+        drop(interim);
+        self.interim_waker.wake();
+    }
+
+    /// Takes what was left, and has `cx` woken for more. Only the client's connection may call this: there is one waker.
+    pub fn take_interim(&self, cx: &Context<'_>) -> Vec<u8> {
+        self.interim_waker.register(cx.waker());
+        std::mem::take(&mut self.interim.lock())
     }
 
     /// Ends it, wherever it is, by the word of an operator.

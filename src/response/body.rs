@@ -124,6 +124,9 @@ impl GuardedBody {
             tracing::debug!(%why, route = %permit.gates().policy.name, "an answer was cut");
             ending.answered(self.status);
             let policy = &permit.gates().policy;
+            if why == BodyCut::Idle {
+                answer.stalled();
+            }
             // A server that stalls may still be at work; one whose answer broke off is not.
             let works = matches!(why, BodyCut::Idle | BodyCut::Total);
             if works && abandoned::finishes(policy.abandoned, true) {

@@ -2,7 +2,8 @@
 //!
 //! Both look alike: its side of the connection is shut (a FIN). But one that has gone answers whatever it is sent with
 //! a reset. So the gateway sends it the first octet of its answer, the `H` that every HTTP/1 answer begins with, and
-//! leaves that octet out when the answer comes. A client that only shut its side reads on as if nothing had happened.
+//! leaves that octet out when the answer comes. Amid an answer in chunks it sends a zero, which the size of the next chunk
+//! may begin with. A client that only shut its side reads on as if nothing had happened.
 //!
 //! While a request waits, hyper does not read its connection if the request has a body. The watch therefore has a
 //! registration of its own for the socket, and looks at its readiness only.
@@ -40,6 +41,14 @@ impl Watchable {
         // A second descriptor of the same socket has a registration, and so a readiness, of its own.
         let socket = std::net::TcpStream::from(SockRef::from(&*self.0).try_clone()?);
         Ok(Departure { socket: TcpStream::from_std(socket)?, shut: false })
+    }
+}
+
+impl Watchable {
+    /// Sends of `bytes` what the socket takes now, past whoever else writes to it. Says how many those were.
+    #[must_use]
+    pub fn send(&self, bytes: &[u8]) -> usize {
+        self.0.try_write(bytes).unwrap_or(0)
     }
 }
 
@@ -102,11 +111,6 @@ impl Departure {
         let _ = self.socket.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 
-    /// Sends the first octet of the answer. False if it could not be sent now.
-    pub fn probe(&self) -> bool {
-        self.send(FIRST_OCTET)
-    }
-
     /// Sends `bytes` if the socket takes them all at once. For what may as well not be sent.
     pub fn send(&self, bytes: &[u8]) -> bool {
         SockRef::from(&self.socket).send(bytes).is_ok_and(|sent| sent == bytes.len())
@@ -138,7 +142,7 @@ mod tests {
         client.shutdown().await.expect("open");
         let mut watch = server.watchable().expect("TCP").watch().expect("a descriptor");
         until(&mut watch, Presence::Shut).await;
-        assert!(watch.probe());
+        assert!(watch.send(FIRST_OCTET));
         server.write_all(b"TTP/1.1 200 OK").await.expect("the client listens");
         let mut answer = [0; 15];
         client.read_exact(&mut answer).await.expect("the answer");
@@ -154,7 +158,7 @@ mod tests {
         let mut watch = server.watchable().expect("TCP").watch().expect("a descriptor");
         drop(client);
         until(&mut watch, Presence::Shut).await;
-        assert!(watch.probe());
+        assert!(watch.send(FIRST_OCTET));
         until(&mut watch, Presence::Gone).await;
     }
 }

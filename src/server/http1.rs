@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{Builder, UpgradeableConnection};
@@ -24,7 +24,7 @@ use crate::response::body::{BodyCut, ProxyBody};
 use crate::response::refusal::Refusal;
 use crate::server::departure::{Departure, Presence, Watchable};
 use crate::server::rim::{self, Rim};
-use crate::server::state::{Connection, InExchange, Waits};
+use crate::server::state::{Answering, Connection, InExchange, Waits};
 use crate::server::wire::Wire;
 use crate::server::{ConnectionLimits, Downstream, Service, Stage};
 use crate::time;
@@ -33,6 +33,11 @@ use crate::time;
 const MIN_BUFFER: usize = 16 * 1024;
 /// The most fields of a request head.
 const MAX_FIELDS: usize = 256;
+
+/// How long a client that sends no more is taken to listen still, where it cannot be found out.
+const LISTENS_STILL: Duration = Duration::from_secs(5);
+/// How long an answer is held back that comes in the moment in which a client seems to leave, to see whether it does.
+const LEAVES: Duration = Duration::from_millis(100);
 
 /// Serves `socket`, of which `ahead` was read before.
 pub async fn serve<S: Downstream>(
@@ -95,7 +100,7 @@ struct Driver<S: Downstream> {
     connection: Arc<Connection>,
     limits: ConnectionLimits,
     /// The longest of the routes' idle timeouts: how long a reader may take nothing.
-    idle: Option<std::time::Duration>,
+    idle: Option<Duration>,
     watchable: Option<Watchable>,
     departure: Option<Departure>,
     timer: Pin<Box<Sleep>>,
@@ -120,7 +125,7 @@ impl<S: Downstream> Driver<S> {
                 break;
             }
         }
-        if self.client_has_gone(cx) {
+        if !self.pass_on_interim(cx) || self.client_has_gone(cx) {
             return Poll::Ready(None);
         }
         self.poll_deadline(cx)
@@ -145,6 +150,18 @@ impl<S: Downstream> Driver<S> {
         true
     }
 
+    /// Writes interim responses past hyper. What cannot be sent now is not sent: they are optional. False if only a part
+    /// was sent, after which nothing sensible can follow.
+    fn pass_on_interim(&self, cx: &Context<'_>) -> bool {
+        let Some(exchange) = self.connection.current.lock().clone() else { return true };
+        let interim = exchange.take_interim(cx);
+        if interim.is_empty() || !self.connection.may_write_past() {
+            return true;
+        }
+        let sent = self.watchable.as_ref().map_or(0, |watchable| watchable.send(&interim));
+        sent == 0 || sent == interim.len()
+    }
+
     /// Looks after a client whose departure hyper would not see, because it does not read now or must not be told.
     fn client_has_gone(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.connection.needs_watch() {
@@ -163,15 +180,10 @@ impl<S: Downstream> Driver<S> {
             match departure.poll_presence(cx) {
                 Presence::Gone => return true,
                 Presence::Here => return false,
-                Presence::Shut => {
-                    if !self.connection.may_write_past() || !self.connection.send_ahead(1) {
-                        return false;
-                    }
-                    if !departure.probe() {
-                        self.connection.not_sent_ahead();
-                        return false;
-                    }
-                }
+                Presence::Shut => match self.connection.probe() {
+                    Some(probe) if departure.send(probe) => self.connection.probed(),
+                    _ => return false,
+                },
             }
         }
     }
@@ -200,6 +212,7 @@ impl<S: Downstream> Driver<S> {
             Waits::Head(since) => (time::after(since, self.limits.header_timeout), Some(Refusal::HeadTimeout)),
             Waits::Request(since) => (time::after(since, self.limits.keep_alive_timeout), None),
             Waits::Reader(since) => (time::after(since, idle), None),
+            Waits::Ended(since) => (time::after(since, LISTENS_STILL), None),
             Waits::Nothing => (time::after(now, idle), None),
         }
     }
@@ -220,15 +233,30 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (in_exchange, bad_framing) = self.connection.begin();
+        let version = request.version();
         let peer = Peer { address: self.address, bad_framing, current: self.connection.current.clone() };
         let answer = self.rim.clone().call((request, peer));
         let connection = self.connection.clone();
         Box::pin(async move {
             let answer = answer.await?;
-            connection.answering(answer.status() == StatusCode::SWITCHING_PROTOCOLS);
+            if connection.has_ended() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // If it does, the driver drops this, and the request counts as one whose client left.
+                tokio::time::sleep(LEAVES).await;
+            }
+            connection.answering(how(version, &answer));
             Ok(answer.map(|body| ConnectionBody { body, _in_exchange: in_exchange }))
         })
     }
+}
+
+/// How hyper will write `answer`.
+fn how(version: Version, answer: &Response<ProxyBody>) -> Answering {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Answering::Upgraded;
+    }
+    let has_length =
+        answer.headers().contains_key(header::CONTENT_LENGTH) || answer.body().size_hint().exact().is_some();
+    if version == Version::HTTP_11 && !has_length { Answering::Chunked } else { Answering::Otherwise }
 }
 
 /// An answer's body; while it is there, so is its exchange.

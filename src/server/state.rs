@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::request::exchange::Exchange;
+use crate::server::departure::FIRST_OCTET;
 use crate::sync::Mutex;
 use crate::time;
 
@@ -30,6 +31,11 @@ struct State {
     answering: bool,
     /// The client will send no more.
     ended: bool,
+    ended_since: Option<Instant>,
+    /// The answer goes out in chunks.
+    chunked: bool,
+    /// An octet was sent to find out whether the client still listens.
+    probed: bool,
     /// Since when hyper waits for the socket to take more.
     blocked_since: Option<Instant>,
     /// Everything that hyper has written was taken by the socket.
@@ -39,6 +45,16 @@ struct State {
     /// Octets of the next answer that were sent ahead of it.
     sent_ahead: usize,
     upgraded: bool,
+}
+
+/// How an answer goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answering {
+    Chunked,
+    /// With a length, or to the end of the connection.
+    Otherwise,
+    /// The connection speaks another protocol from now on.
+    Upgraded,
 }
 
 /// Marks one exchange's time on its connection; its drop marks the end.
@@ -56,6 +72,9 @@ impl Connection {
                 idle_since: Some(time::now()),
                 answering: false,
                 ended: false,
+                ended_since: None,
+                chunked: false,
+                probed: false,
                 blocked_since: None,
                 flushed: true,
                 reading: false,
@@ -88,6 +107,10 @@ impl Connection {
     pub fn end_is_due(&self, between_requests: bool) -> bool {
         let mut state = self.state.lock();
         state.ended = true;
+        if state.upgraded {
+            return true;
+        }
+        state.ended_since.get_or_insert_with(time::now);
         let answering = state.idle_since.is_none() && between_requests;
         !answering && (state.flushed || !between_requests)
     }
@@ -137,13 +160,15 @@ impl Connection {
         let mut state = self.state.lock();
         state.idle_since = None;
         state.answering = false;
+        state.probed = false;
         (InExchange(self.clone()), state.verdicts.pop_front().flatten())
     }
 
-    pub fn answering(&self, upgraded: bool) {
+    pub fn answering(&self, how: Answering) {
         let mut state = self.state.lock();
         state.answering = true;
-        state.upgraded = upgraded;
+        state.upgraded = how == Answering::Upgraded;
+        state.chunked = how == Answering::Chunked;
     }
 
     // The driver's side.
@@ -166,10 +191,10 @@ impl Connection {
     /// Whether the client's departure would go unseen by hyper.
     pub fn needs_watch(&self) -> bool {
         let state = self.state.lock();
-        if state.idle_since.is_some() || state.answering {
+        if state.idle_since.is_some() || state.upgraded {
             return false;
         }
-        state.ended || (!state.reading && self.is_waiting())
+        state.ended || (!state.answering && !state.reading && self.is_waiting())
     }
 
     fn is_waiting(&self) -> bool {
@@ -179,22 +204,32 @@ impl Connection {
     /// Whether octets may be written past hyper: nothing of an answer is on its way.
     pub fn may_write_past(&self) -> bool {
         let state = self.state.lock();
-        state.flushed && !state.answering && state.idle_since.is_none()
+        state.flushed && !state.answering && state.idle_since.is_none() && state.sent_ahead == 0
     }
 
-    /// Notes that the first octets of the answer were sent past hyper. False if that was done before.
-    pub fn send_ahead(&self, octets: usize) -> bool {
-        let mut state = self.state.lock();
-        if state.sent_ahead > 0 {
-            return false;
+    /// The octet by which to find out whether a client that sends no more still listens; `None` when there is none, or
+    /// it was sent.
+    pub fn probe(&self) -> Option<&'static [u8]> {
+        let state = self.state.lock();
+        if state.probed || !state.flushed || state.idle_since.is_some() {
+            return None;
         }
-        state.sent_ahead = octets;
-        true
+        match (state.answering, state.chunked) {
+            (false, _) => Some(FIRST_OCTET),
+            // A chunk's size may have leading zeros (RFC 9112, section 7.1), and a chunk's size is what comes next.
+            (true, true) => Some(b"0"),
+            (true, false) => None,
+        }
     }
 
-    /// Takes back what [`send_ahead`](Self::send_ahead) noted: it could not be sent.
-    pub fn not_sent_ahead(&self) {
-        self.state.lock().sent_ahead = 0;
+    /// Notes that the [`probe`](Self::probe) was sent.
+    pub fn probed(&self) {
+        let mut state = self.state.lock();
+        state.probed = true;
+        // The zero needs not be left out of what follows, the beginning of the answer does.
+        if !state.answering {
+            state.sent_ahead = FIRST_OCTET.len();
+        }
     }
 
     /// What the connection waits for, and since when.
@@ -202,6 +237,12 @@ impl Connection {
         let state = self.state.lock();
         if let Some(since) = state.blocked_since {
             return Waits::Reader(since);
+        }
+        if let (Some(since), None, false) = (state.ended_since, state.idle_since, state.upgraded)
+            && state.answering
+            && !state.chunked
+        {
+            return Waits::Ended(since);
         }
         match (state.idle_since, state.head_since) {
             (Some(_), Some(since)) => Waits::Head(since),
@@ -229,6 +270,8 @@ pub enum Waits {
     Request(Instant),
     /// The client, to take what there is.
     Reader(Instant),
+    /// A client that sends no more, and that cannot be asked whether it listens.
+    Ended(Instant),
     /// Nobody who has a deadline here.
     Nothing,
 }

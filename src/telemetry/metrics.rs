@@ -111,6 +111,9 @@ impl Metrics {
     pub fn route(self: &Arc<Self>, name: &str) -> RouteMetrics {
         let wait = |queue| self.queue_wait.with_label_values(&[name, queue]);
         let waiting = |queue| self.waiting.with_label_values(&[name, queue]);
+        for result in ["finished", "cut", "cancelled"] {
+            self.abandoned.with_label_values(&[name, result]);
+        }
         RouteMetrics {
             all: self.clone(),
             name: name.into(),

@@ -52,8 +52,13 @@ async fn passes(server: &Server, path: &str, dial: &dyn Dial) -> bool {
         .header(http::header::CONNECTION, "close")
         .body(Empty::<Bytes>::new());
     let Ok(request) = request else { return false };
+    // The end of the connection is no answer: it may come together with one.
+    let driven = async {
+        let _ = connection.await;
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         answer = sender.send_request(request) => answer.is_ok_and(|head| head.status().as_u16() < 400),
-        _ = connection => false,
+        () = driven => false,
     }
 }

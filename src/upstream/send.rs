@@ -28,8 +28,9 @@ use crate::upstream::upload::Upload;
 pub struct Answer {
     body: Incoming,
     lease: Option<Lease>,
-    _slot: Slot,
+    slot: Slot,
     upload: Arc<Exchange>,
+    upstream: Arc<Upstream>,
 }
 
 impl Answer {
@@ -39,7 +40,12 @@ impl Answer {
         if let Some(lease) = self.lease.take() {
             lease.hand_over();
         }
-        self._slot
+        self.slot
+    }
+
+    /// Notes that the server owes the next piece for too long.
+    pub fn stalled(&self) {
+        self.upstream.metrics.error("idle_timeout");
     }
 }
 
@@ -52,7 +58,11 @@ impl Body for Answer {
         let ended = match &frame {
             Poll::Ready(None) => true,
             Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
-            _ => false,
+            Poll::Ready(Some(Err(_))) => {
+                self.upstream.blame(self.slot.server(), Failure::Broken);
+                false
+            }
+            Poll::Pending => false,
         };
         // A connection whose request was not taken to its end has a rest of it under way: it is closed.
         if ended
@@ -146,7 +156,7 @@ impl Upstream {
     /// [`SendError`], after the retries that the policy allows; only what was certainly not processed is tried again.
     /// After a timeout it carries the exchange, at which a server may still be at work.
     pub async fn send(
-        &self,
+        self: &Arc<Self>,
         pools: &Pools,
         request: Request<Upload>,
         session: Option<&str>,
@@ -214,7 +224,7 @@ impl Upstream {
     }
 
     async fn try_once(
-        &self,
+        self: &Arc<Self>,
         pools: &Pools,
         mut request: Request<Upload>,
         slot: Slot,
@@ -269,7 +279,7 @@ impl Upstream {
     }
 
     fn answered(
-        &self,
+        self: &Arc<Self>,
         head: Response<Incoming>,
         lease: Lease,
         slot: Slot,
@@ -293,7 +303,7 @@ impl Upstream {
             {
                 lease.give_back();
             }
-            Answer { body, lease, _slot: slot, upload }
+            Answer { body, lease, slot, upload, upstream: self.clone() }
         })))
     }
 

@@ -76,7 +76,10 @@ impl Server {
     /// Connections open to it, and how many of them are idle.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
-        (self.connections.load(Ordering::Relaxed), self.idle.load(Ordering::Relaxed))
+        let open = self.connections.load(Ordering::Relaxed);
+        // Where requests share a connection, it is never lent and given back.
+        let idle = if self.in_flight() == 0 { open } else { self.idle.load(Ordering::Relaxed) };
+        (open, idle.min(open))
     }
 
     /// The most requests that may be here at once.

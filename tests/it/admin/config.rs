@@ -16,13 +16,11 @@ fn it_shows_the_policy_in_force_with_its_defaults() {
 #[test]
 fn secrets_are_hidden() {
     let upstream = Recorder::start();
-    let address = upstream.address();
-    let gateway = Gateway::start(
-        &format!("http://user:hunter2@{address}"),
+    let gateway = Gateway::with(
+        &upstream,
         "routes:\n  - { name: a, match: { path_prefix: /, headers: { Authorization: \"Bearer hunter3\" } }, upstream: agents }\n",
     );
     let said = gateway.admin(&get("/config")).text() + &gateway.admin(&get("/status")).text() + &gateway.metrics().text;
-    for secret in ["hunter2", "hunter3"] {
-        assert!(!said.contains(secret), "{secret}");
-    }
+    assert!(!said.contains("hunter3"), "{said}");
+    assert!(said.contains("authorization"), "the field itself is no secret: {said}");
 }

@@ -122,8 +122,9 @@ impl Exchange {
 
     /// Writes the last bytes of the answer; the work is over with them.
     pub fn finish(&mut self, bytes: impl AsRef<[u8]>) {
-        self.done();
+        self.ended();
         self.write(bytes);
+        self.close_unread();
     }
 
     /// Answers in pieces, one every so many milliseconds; a piece that can't be written ends the work.
@@ -172,9 +173,18 @@ impl Exchange {
 
     /// The work is over, if it was not yet.
     pub fn done(&mut self) {
+        self.close_unread();
+        self.ended();
+    }
+
+    /// A connection with the rest of a request on its way can't be read on.
+    fn close_unread(&mut self) {
         if !self.body_read && self.wire.is_some() && (self.head.is_chunked() || self.head.content_length() > Some(0)) {
             self.close();
         }
+    }
+
+    fn ended(&mut self) {
         let mut state = self.shared.state();
         if state.seen[self.id].ended.is_none() {
             state.seen[self.id].ended = Some(state.events);
