@@ -32,7 +32,9 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
     let connections = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(slot) = connections.clone().acquire_owned().await else { return };
+        let Ok(slot) = connections.clone().acquire_owned().await else {
+            return;
+        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -59,7 +61,9 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
 async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let routed = ServiceBuilder::new()
         .timeout(TIMEOUT)
-        .service(tower::service_fn(|request| async { Ok::<_, Infallible>(route::route(&gateway, request).await) }));
+        .service(tower::service_fn(|request| async {
+            Ok::<_, Infallible>(route::route(&gateway, request).await)
+        }));
     let answer = routed.oneshot(request).await;
     Ok(answer.unwrap_or_else(|_| answer::text(StatusCode::SERVICE_UNAVAILABLE, "this took too long\n")))
 }

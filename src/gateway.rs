@@ -95,7 +95,7 @@ impl Gateway {
             dial,
             loaded: Mutex::new(Loaded {
                 at: SystemTime::now(),
-                    last_error: None,
+                last_error: None,
                 restart_needed: Vec::new(),
                 token,
             }),
@@ -151,7 +151,9 @@ impl Gateway {
         self.published.send_replace(generation);
         self.metrics.config_successful.set(1);
         self.metrics.config_success_time.set(time::unix_seconds());
-        self.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.metrics
+            .config_generation
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
         compiled.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         for key in &restart_needed {
             tracing::warn!("`{key}` changed in the policy; that needs a restart, the rest of the file is in force");
@@ -219,24 +221,37 @@ fn wire(generation: u64, policy: &Arc<Policy>, admission: &Admission, servers: &
 fn show_limits(metrics: &Metrics, policy: &Policy) {
     let limits = &metrics.concurrency_limit;
     limits.reset();
-    limits.with_label_values(&["global"]).set(policy.limits.concurrency.into());
+    limits
+        .with_label_values(&["global"])
+        .set(policy.limits.concurrency.into());
     for route in &policy.routes {
         if let Some(limit) = route.concurrency {
-            limits.with_label_values(&[&format!("route:{}", route.name)]).set(limit.into());
+            limits
+                .with_label_values(&[&format!("route:{}", route.name)])
+                .set(limit.into());
         }
     }
     for upstream in &policy.upstreams {
         if let Some(limit) = upstream.effective_concurrency() {
-            limits.with_label_values(&[&format!("upstream:{}", upstream.name)]).set(limit.into());
+            limits
+                .with_label_values(&[&format!("upstream:{}", upstream.name)])
+                .set(limit.into());
         }
     }
 }
 
 /// The admin token: the first line of its file, which stands beside the policy file unless its path is absolute.
 fn read_token(file: &Path, policy: &Policy) -> Result<Option<Arc<str>>, Problems> {
-    let Some(path) = &policy.admin.token_file else { return Ok(None) };
+    let Some(path) = &policy.admin.token_file else {
+        return Ok(None);
+    };
     let path = file.parent().unwrap_or(Path::new("")).join(path);
-    let refused = |why: String| Problems::of_file(&file.to_string_lossy(), format!("admin.token_file: {}: {why}", path.display()));
+    let refused = |why: String| {
+        Problems::of_file(
+            &file.to_string_lossy(),
+            format!("admin.token_file: {}: {why}", path.display()),
+        )
+    };
     let text = std::fs::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
     let token = text.lines().next().unwrap_or("").trim();
     if token.is_empty() {

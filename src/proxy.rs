@@ -63,7 +63,11 @@ impl Proxy {
     ///
     /// Dropping the future is how a client leaves: it leaves every line at once. What a server already works on is
     /// finished or cancelled as the route's `abandoned` says.
-    pub fn call(&self, request: Request<Incoming>, peer: &Peer) -> impl Future<Output = Response<ProxyBody>> + Send + use<> {
+    pub fn call(
+        &self,
+        request: Request<Incoming>,
+        peer: &Peer,
+    ) -> impl Future<Output = Response<ProxyBody>> + Send + use<> {
         let proxy = self.clone();
         let standing = self.stand(request, peer);
         async move {
@@ -85,7 +89,7 @@ impl Proxy {
     }
 
     /// As far as a request comes without waiting.
-    fn stand(&self, request: Request<Incoming>, peer: &Peer) -> Result<Standing, Refused> {
+    fn stand(&self, request: Request<Incoming>, peer: &Peer) -> Result<Standing, Box<Refused>> {
         let received = self.receive(request, peer)?;
         match identify::from_head(received)? {
             Ok(identified) => {
@@ -96,12 +100,15 @@ impl Proxy {
         }
     }
 
-    fn arrive(&self, mut identified: Identified) -> Result<(Identified, Arrival), Refused> {
+    fn arrive(&self, mut identified: Identified) -> Result<(Identified, Arrival), Box<Refused>> {
         let held = identified.held.take();
         let visitor = identified.visitor(held);
         let received = &identified.received;
         let limits = &received.edition.policy.limits;
-        match self.admission.arrive(received.gates(), visitor, received.ending.exchange(), limits) {
+        match self
+            .admission
+            .arrive(received.gates(), visitor, received.ending.exchange(), limits)
+        {
             Ok(arrival) => Ok((identified, arrival)),
             Err(rejection) => Err(identified.received.refuse(rejection)),
         }

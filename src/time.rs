@@ -14,7 +14,6 @@ pub fn now() -> Instant {
 /// Sleeps until `deadline` of the same clock.
 ///
 /// Cancel safe: dropping it forgets the wait.
-#[must_use]
 pub fn sleep_until(deadline: Instant) -> tokio::time::Sleep {
     tokio::time::sleep_until(tokio::time::Instant::from_std(deadline))
 }
@@ -22,7 +21,9 @@ pub fn sleep_until(deadline: Instant) -> tokio::time::Sleep {
 /// Seconds since 1970 by the wall clock, for people and dashboards only; nothing in the gateway decides by it.
 #[must_use]
 pub fn unix_seconds() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64())
 }
 
 /// `now` plus `wait`, or some thirty years hence where that would overflow.

@@ -43,7 +43,10 @@ pub(super) fn list(gateway: &Gateway, query: &str) -> Answer {
         Some(_) => return answer::problem(StatusCode::BAD_REQUEST, "limit is a number up to 10000."),
     };
     let mut all = Vec::new();
-    gateway.admission.sessions.for_each(|key, members| all.extend(row(key, members)));
+    gateway
+        .admission
+        .sessions
+        .for_each(|key, members| all.extend(row(key, members)));
     if by_age {
         all.sort_by_key(|row| row.arrived);
     } else {
@@ -51,7 +54,8 @@ pub(super) fn list(gateway: &Gateway, query: &str) -> Answer {
     }
     all.truncate(rows);
     let now = time::now();
-    let seconds = |since: Option<Instant>| since.map_or(0.0, |since| (now.saturating_duration_since(since)).as_secs_f64());
+    let seconds =
+        |since: Option<Instant>| since.map_or(0.0, |since| (now.saturating_duration_since(since)).as_secs_f64());
     let list = all.iter().map(|row| {
         json!({
             "key": row.key.session.as_str(),
@@ -145,10 +149,17 @@ pub(super) fn end(gateway: &Gateway, key: &str, query: &str) -> Answer {
     if lanes.is_empty() {
         return answer::problem(StatusCode::NOT_FOUND, "No request of this session runs or waits.");
     }
-    let ended: Vec<_> =
-        lanes.into_iter().flat_map(|(_, members)| members).filter(|exchange| running || is_waiting(exchange)).collect();
+    let ended: Vec<_> = lanes
+        .into_iter()
+        .flat_map(|(_, members)| members)
+        .filter(|exchange| running || is_waiting(exchange))
+        .collect();
     // Those who wait first: else the end of the running one would let the next begin.
     ended.iter().rev().for_each(|exchange| exchange.interrupt());
-    tracing::info!(requests = ended.len(), running, "an operator ended requests of a session");
+    tracing::info!(
+        requests = ended.len(),
+        running,
+        "an operator ended requests of a session"
+    );
     answer::json(StatusCode::OK, &json!({ "key": key, "ended": ended.len() }))
 }

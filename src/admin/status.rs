@@ -47,7 +47,13 @@ pub(super) fn health(gateway: &Gateway) -> Value {
     let census = Census::take(gateway);
     let status = if gateway.drain.is_asked() {
         "draining"
-    } else if gateway.edition.load().upstreams.iter().all(|upstream| upstream.is_available()) {
+    } else if gateway
+        .edition
+        .load()
+        .upstreams
+        .iter()
+        .all(|upstream| upstream.is_available())
+    {
         "healthy"
     } else {
         "degraded"
@@ -140,7 +146,9 @@ pub(super) fn update_gauges(gateway: &Gateway) {
     let admission = &gateway.admission;
     let census = Census::take(gateway);
     let whole = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    metrics.queue_bytes.set(i64::try_from(admission.held.total()).unwrap_or(i64::MAX));
+    metrics
+        .queue_bytes
+        .set(i64::try_from(admission.held.total()).unwrap_or(i64::MAX));
     metrics.oldest_wait.set(seconds_since(census.oldest_wait));
     metrics.oldest_in_flight.set(seconds_since(census.oldest_running));
     metrics.sessions_active.set(whole(admission.sessions.active()));
@@ -155,8 +163,14 @@ pub(super) fn update_gauges(gateway: &Gateway) {
             open += of_server;
             idle += idle_of_server;
         }
-        metrics.upstream_connections.with_label_values(&[name, "idle"]).set(whole(idle));
-        metrics.upstream_connections.with_label_values(&[name, "active"]).set(whole(open.saturating_sub(idle)));
+        metrics
+            .upstream_connections
+            .with_label_values(&[name, "idle"])
+            .set(whole(idle));
+        metrics
+            .upstream_connections
+            .with_label_values(&[name, "active"])
+            .set(whole(open.saturating_sub(idle)));
     }
 }
 

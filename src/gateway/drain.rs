@@ -19,13 +19,14 @@ pub struct Drain {
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { asked: watch::Sender::new(false) }
+        Self {
+            asked: watch::Sender::new(false),
+        }
     }
 }
 
 impl Drain {
-    /// Begins to drain; asking again changes nothing.
-    pub fn ask(&self) {
+    fn ask(&self) {
         self.asked.send_replace(true);
     }
 
@@ -52,12 +53,22 @@ pub enum Drained {
 }
 
 impl Gateway {
+    /// Begins to drain; asking again changes nothing. Without a delay no new request is taken from here on.
+    pub fn ask_to_drain(&self) {
+        if self.edition.load().policy.server.drain_delay.is_zero() {
+            self.lifecycle.refuse_requests();
+        }
+        self.drain.ask();
+    }
+
     /// Ends serving, step by step. `close_listeners` is told when no more connections are to be taken.
     pub async fn drain(&self, close_listeners: impl FnOnce()) -> Drained {
         let server = self.edition.load().policy.server.clone();
         tracing::info!("draining");
         // Readiness has fallen already; load balancers need a while to notice.
-        tokio::time::sleep(server.drain_delay).await;
+        if !server.drain_delay.is_zero() {
+            tokio::time::sleep(server.drain_delay).await;
+        }
         close_listeners();
         self.lifecycle.refuse_requests();
         self.stage.send_replace(Stage::Ending);
@@ -87,6 +98,14 @@ impl Gateway {
     #[must_use]
     pub fn open_connections(&self) -> i64 {
         let listen = &self.first.listen;
-        listen.iter().map(|address| self.metrics.connections.with_label_values(&[&address.to_string()]).get()).sum()
+        listen
+            .iter()
+            .map(|address| {
+                self.metrics
+                    .connections
+                    .with_label_values(&[&address.to_string()])
+                    .get()
+            })
+            .sum()
     }
 }

@@ -26,7 +26,11 @@ const SWEEP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum StartError {
     Policy(Problems),
-    Listen { what: &'static str, address: SocketAddr, error: io::Error },
+    Listen {
+        what: &'static str,
+        address: SocketAddr,
+        error: io::Error,
+    },
     System(io::Error),
 }
 
@@ -80,7 +84,13 @@ async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartE
     let mut threads = Vec::new();
     for number in 0..policy.server.workers {
         let sockets = public.iter().map(Listening::share).collect::<io::Result<_>>()?;
-        threads.push(workers::start(number, gateway.clone(), sockets, is_closing.clone(), has_ended.clone())?);
+        threads.push(workers::start(
+            number,
+            gateway.clone(),
+            sockets,
+            is_closing.clone(),
+            has_ended.clone(),
+        )?);
     }
     for listening in &public {
         tracing::info!(address = %listening.socket.local_addr()?, "listening");
@@ -104,15 +114,25 @@ async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartE
 
 fn bind(addresses: &[SocketAddr], what: &'static str) -> Result<Vec<Listening>, StartError> {
     let bound = addresses.iter().map(|address| {
-        let socket = listen(*address).map_err(|error| StartError::Listen { what, address: *address, error })?;
-        Ok(Listening { socket, label: address.to_string() })
+        let socket = listen(*address).map_err(|error| StartError::Listen {
+            what,
+            address: *address,
+            error,
+        })?;
+        Ok(Listening {
+            socket,
+            label: address.to_string(),
+        })
     });
     bound.collect()
 }
 
 impl Listening {
     fn share(&self) -> io::Result<Self> {
-        Ok(Self { socket: self.socket.try_clone()?, label: self.label.clone() })
+        Ok(Self {
+            socket: self.socket.try_clone()?,
+            label: self.label.clone(),
+        })
     }
 }
 
@@ -121,7 +141,7 @@ async fn until_drained(gateway: &Arc<Gateway>, signals: &mut Signals, closing: &
     loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::End => gateway.drain.ask(),
+                Told::End => gateway.ask_to_drain(),
                 Told::Reload => reload(gateway),
             },
             () = gateway.drain.asked() => break,

@@ -37,7 +37,10 @@ pub(super) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         runtime.block_on(async {
-            let service = Service { proxy: gateway.proxy(), stage: gateway.stage.subscribe() };
+            let service = Service {
+                proxy: gateway.proxy(),
+                stage: gateway.stage.subscribe(),
+            };
             let mut tasks = JoinSet::new();
             for Listening { socket, label } in listening {
                 match TcpListener::from_std(socket) {
@@ -62,7 +65,13 @@ async fn sweep(gateway: Arc<Gateway>, service: Service) {
     loop {
         ticks.tick().await;
         let edition = gateway.edition.load_full();
-        let known = |id| edition.upstreams.iter().flat_map(|upstream| &upstream.servers).any(|server| server.id == id);
+        let known = |id| {
+            edition
+                .upstreams
+                .iter()
+                .flat_map(|upstream| &upstream.servers)
+                .any(|server| server.id == id)
+        };
         service.proxy.pools.sweep(&known);
     }
 }

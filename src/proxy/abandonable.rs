@@ -23,7 +23,10 @@ pub(super) struct Abandonable {
 
 impl Abandonable {
     pub(super) fn new(permit: Arc<Permit>, sending: impl Future<Output = Sent> + Send + 'static) -> Self {
-        Self { sending: Some(Box::pin(sending)), permit }
+        Self {
+            sending: Some(Box::pin(sending)),
+            permit,
+        }
     }
 
     /// Ends it at once, whatever the route says: the connection is closed.
@@ -42,7 +45,9 @@ impl Future for Abandonable {
     type Output = Sent;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Sent> {
-        let Some(sending) = &mut self.sending else { return Poll::Pending };
+        let Some(sending) = &mut self.sending else {
+            return Poll::Pending;
+        };
         let sent = std::task::ready!(sending.as_mut().poll(cx));
         self.sending = None;
         Poll::Ready(sent)
@@ -69,7 +74,9 @@ impl Drop for Abandonable {
 pub(super) async fn to_its_end(sent: Sent) {
     match sent {
         Ok(answer) => answer.into_body().end().await,
-        Err(SendError { pending: Some(pending), .. }) => pending.end().await,
+        Err(SendError {
+            pending: Some(pending), ..
+        }) => pending.end().await,
         Err(_) => {}
     }
 }

@@ -178,7 +178,8 @@ impl Exchange {
 
     /// Adds to the time spent in queues.
     pub fn add_queued(&self, wait: Duration) {
-        self.queued.fetch_add(u64::try_from(wait.as_nanos()).unwrap_or(0), Ordering::Relaxed);
+        self.queued
+            .fetch_add(u64::try_from(wait.as_nanos()).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Time spent in queues so far.
@@ -188,7 +189,8 @@ impl Exchange {
     }
 
     pub fn set_upstream_took(&self, took: Duration) {
-        self.upstream_took.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.upstream_took
+            .store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Time between sending the request and its response head.
@@ -208,9 +210,13 @@ impl Exchange {
         self.interim_waker.wake();
     }
 
-    /// Takes what was left, and has `cx` woken for more. Only the client's connection may call this: there is one waker.
-    pub fn take_interim(&self, cx: &Context<'_>) -> Vec<u8> {
+    /// Has `cx` woken when an interim response is left. Only the client's connection may call this: there is one waker.
+    pub fn watch_interim(&self, cx: &Context<'_>) {
         self.interim_waker.register(cx.waker());
+    }
+
+    /// Takes the interim responses that were left.
+    pub fn take_interim(&self) -> Vec<u8> {
         std::mem::take(&mut self.interim.lock())
     }
 
@@ -231,7 +237,11 @@ impl Exchange {
             return Poll::Ready(());
         }
         self.waker.register(cx.waker());
-        if self.is_interrupted() { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_interrupted() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Waits until it was interrupted. Cancel safe.
@@ -252,7 +262,9 @@ impl Exchange {
     /// Since when the reader has not asked for more.
     #[must_use]
     pub fn handed_since(&self) -> Option<Instant> {
-        Some(self.handed.load(Ordering::Relaxed)).filter(|nanos| *nanos > 0).map(|nanos| self.at(nanos))
+        Some(self.handed.load(Ordering::Relaxed))
+            .filter(|nanos| *nanos > 0)
+            .map(|nanos| self.at(nanos))
     }
 
     /// Notes a piece of the client's body on its way; `waits`: the next one is the client's to send.
@@ -282,7 +294,9 @@ impl Exchange {
 
     /// Notes why the client's body came to no good end. The first reason stays.
     pub fn upload_failed(&self, fault: UploadFault) {
-        let _ = self.upload_fault.compare_exchange(0, fault as u8, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self
+            .upload_fault
+            .compare_exchange(0, fault as u8, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     #[must_use]
@@ -303,7 +317,12 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn exchange() -> Exchange {
-        Exchange::new(RequestId::of(&http::HeaderMap::new()), "route".into(), Method::GET, Ipv4Addr::LOCALHOST.into())
+        Exchange::new(
+            RequestId::of(&http::HeaderMap::new()),
+            "route".into(),
+            Method::GET,
+            Ipv4Addr::LOCALHOST.into(),
+        )
     }
 
     #[test]

@@ -111,7 +111,12 @@ impl GuardedBody {
     }
 
     fn end(&mut self) {
-        if let Some(Held { answer, permit, mut ending }) = self.held.take() {
+        if let Some(Held {
+            answer,
+            permit,
+            mut ending,
+        }) = self.held.take()
+        {
             drop(answer);
             permit.exchange().asked_for_more();
             drop(permit);
@@ -120,7 +125,12 @@ impl GuardedBody {
     }
 
     fn cut(&mut self, why: BodyCut) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
-        if let Some(Held { answer, permit, mut ending }) = self.held.take() {
+        if let Some(Held {
+            answer,
+            permit,
+            mut ending,
+        }) = self.held.take()
+        {
             tracing::debug!(%why, route = %permit.gates().policy.name, "an answer was cut");
             ending.answered(self.status);
             let policy = &permit.gates().policy;
@@ -169,7 +179,9 @@ impl Body for GuardedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
         let this = &mut *self;
-        let Some(held) = &mut this.held else { return Poll::Ready(None) };
+        let Some(held) = &mut this.held else {
+            return Poll::Ready(None);
+        };
         let exchange = held.permit.exchange();
         exchange.asked_for_more();
         if exchange.poll_interrupted(cx).is_ready() {
@@ -205,13 +217,17 @@ impl Body for GuardedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.held.as_ref().map_or_else(|| SizeHint::with_exact(0), |held| held.answer.size_hint())
+        self.held
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), |held| held.answer.size_hint())
     }
 }
 
 impl Drop for GuardedBody {
     fn drop(&mut self) {
-        let Some(Held { answer, permit, ending }) = self.held.take() else { return };
+        let Some(Held { answer, permit, ending }) = self.held.take() else {
+            return;
+        };
         let policy = permit.gates().policy.clone();
         if permit.exchange().is_interrupted() {
             drop(answer);

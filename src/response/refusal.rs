@@ -23,9 +23,13 @@ pub enum Refusal {
     /// As [`BadRequest`](Self::BadRequest), where the end of the message is in doubt: the connection is closed.
     BadFraming(Cow<'static, str>),
     HeadTimeout,
-    HeadTooLarge { limit: usize },
+    HeadTooLarge {
+        limit: usize,
+    },
     SessionRequired,
-    BodyTooLarge { limit: u64 },
+    BodyTooLarge {
+        limit: u64,
+    },
     Rejected(Rejection),
     Failed(Failure),
     Draining,
@@ -194,8 +198,10 @@ impl Refusal {
 
     /// Whether the connection must not be used again.
     fn closes(&self) -> bool {
-        matches!(self, Self::BadFraming(_) | Self::HeadTimeout | Self::HeadTooLarge { .. } | Self::Draining)
-            || matches!(self, Self::Failed(Failure::Upload(_)) | Self::BodyTooLarge { .. })
+        matches!(
+            self,
+            Self::BadFraming(_) | Self::HeadTimeout | Self::HeadTooLarge { .. } | Self::Draining
+        ) || matches!(self, Self::Failed(Failure::Upload(_)) | Self::BodyTooLarge { .. })
     }
 
     /// The body of the answer.
@@ -226,8 +232,14 @@ impl Refusal {
         let mut response = Response::new(ProxyBody::own(body));
         *response.status_mut() = kind.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert("proxy-status", static_value(&format!("turnwise; error={}", kind.proxy_error)));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers.insert(
+            "proxy-status",
+            static_value(&format!("turnwise; error={}", kind.proxy_error)),
+        );
         headers.insert("x-request-id", request_id.as_value().clone());
         if let Some(wait) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, whole_seconds(wait).into());
@@ -282,16 +294,22 @@ fn rejection_detail(rejection: &Rejection) -> Cow<'static, str> {
         }
         Rejection::QueueFull { scope, .. } => match scope {
             QueueScope::Requests => "limits.queue requests wait already.".into(),
-            QueueScope::RequestsShare => "This client has its share of limits.queue waiting (limits.queue_share).".into(),
+            QueueScope::RequestsShare => {
+                "This client has its share of limits.queue waiting (limits.queue_share).".into()
+            }
             QueueScope::Bytes => "Waiting requests hold limits.queue_bytes already.".into(),
             QueueScope::BytesShare => {
                 "This client's waiting requests hold its share of limits.queue_bytes (limits.queue_share).".into()
             }
         },
-        Rejection::KeyTableFull { .. } => "As many sessions and rate-limit keys are in use as limits.keys allows.".into(),
-        Rejection::QueueTimeout { waited, .. } => {
-            format!("No place became free within {} (limits.queue_timeout).", seconds(*waited)).into()
+        Rejection::KeyTableFull { .. } => {
+            "As many sessions and rate-limit keys are in use as limits.keys allows.".into()
         }
+        Rejection::QueueTimeout { waited, .. } => format!(
+            "No place became free within {} (limits.queue_timeout).",
+            seconds(*waited)
+        )
+        .into(),
         Rejection::Interrupted => "The request was ended by an operator or by a newer request of its session.".into(),
     }
 }
@@ -350,13 +368,18 @@ mod tests {
     #[test]
     fn every_429_and_503_says_when_to_come_back() {
         for refusal in [
-            Refusal::Rejected(Rejection::SessionQueueFull { waiting: 3, retry_after: Duration::ZERO }),
-            Refusal::Rejected(Rejection::KeyTableFull { retry_after: Duration::ZERO }),
+            Refusal::Rejected(Rejection::SessionQueueFull {
+                waiting: 3,
+                retry_after: Duration::ZERO,
+            }),
+            Refusal::Rejected(Rejection::KeyTableFull {
+                retry_after: Duration::ZERO,
+            }),
             Refusal::Failed(Failure::Unavailable),
             Refusal::Failed(Failure::NoRoom),
             Refusal::Draining,
         ] {
-            let id = RequestId::of(&http::HeaderMap::new());
+            let id = RequestId::of(&HeaderMap::new());
             let response = refusal.into_response(&id, true);
             assert_eq!(response.headers()[header::RETRY_AFTER], "1", "{:?}", response.status());
         }
@@ -371,10 +394,16 @@ mod tests {
             remaining: 0,
             reset: Duration::from_millis(200),
         };
-        let refusal = Refusal::Rejected(Rejection::RateLimited { quota, retry_after: Duration::from_millis(200) });
+        let refusal = Refusal::Rejected(Rejection::RateLimited {
+            quota,
+            retry_after: Duration::from_millis(200),
+        });
         let problem: serde_json::Value = serde_json::from_slice(&refusal.problem("id")).expect("JSON");
         assert_eq!(problem["type"], QUOTA_EXCEEDED);
         assert_eq!(problem["violated-policies"], serde_json::json!(["session"]));
-        assert_eq!((&problem["reason"], &problem["status"]), (&"rate_limited".into(), &429.into()));
+        assert_eq!(
+            (&problem["reason"], &problem["status"]),
+            (&"rate_limited".into(), &429.into())
+        );
     }
 }

@@ -47,7 +47,10 @@ pub struct ConnectionSlots {
 impl ConnectionSlots {
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(limit)), limit: Mutex::new(limit) }
+        Self {
+            free: Arc::new(Semaphore::new(limit)),
+            limit: Mutex::new(limit),
+        }
     }
 
     /// Open connections stay, also beyond a lowered limit.

@@ -20,6 +20,7 @@ use tokio::time::Sleep;
 use tower::Service as _;
 
 use crate::proxy::Peer;
+use crate::request::exchange::Exchange;
 use crate::response::body::{BodyCut, ProxyBody};
 use crate::response::refusal::Refusal;
 use crate::server::departure::{Departure, Presence, Watchable};
@@ -50,7 +51,12 @@ pub async fn serve<S: Downstream>(
     let connection = Arc::new(Connection::new());
     let watchable = socket.watchable();
     let wire = Wire::new(socket, ahead, limits.max_header_bytes, connection.clone());
-    let requests = Requests { rim: rim::around(service.proxy.clone()), connection: connection.clone(), address };
+    let requests = Requests {
+        rim: rim::around(service.proxy.clone()),
+        connection: connection.clone(),
+        watchable: watchable.clone(),
+        address,
+    };
     let http = Builder::new()
         .max_headers(MAX_FIELDS)
         .max_buf_size((limits.max_header_bytes * 2).max(MIN_BUFFER))
@@ -62,7 +68,15 @@ pub async fn serve<S: Downstream>(
         http: Some(http),
         connection,
         limits,
-        idle: service.proxy.edition.load().policy.routes.iter().map(|route| route.timeouts.idle).max(),
+        idle: service
+            .proxy
+            .edition
+            .load()
+            .policy
+            .routes
+            .iter()
+            .map(|route| route.timeouts.idle)
+            .max(),
         watchable,
         departure: None,
         timer: Box::pin(tokio::time::sleep(limits.header_timeout)),
@@ -81,6 +95,19 @@ pub async fn serve<S: Downstream>(
             wire.shutdown().await
         })
         .await;
+    }
+}
+
+/// Writes interim responses past hyper. What cannot be sent now is not sent: they are optional. If only a part could be,
+/// nothing sensible can follow, and the connection is broken.
+fn pass_on_interim(connection: &Connection, exchange: &Exchange, watchable: Option<&Watchable>) {
+    let interim = exchange.take_interim();
+    if interim.is_empty() || !connection.may_write_past() {
+        return;
+    }
+    let sent = watchable.map_or(0, |watchable| watchable.send(&interim));
+    if sent != 0 && sent != interim.len() {
+        connection.broke();
     }
 }
 
@@ -113,19 +140,27 @@ impl<S: Downstream> Driver<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             self.connection.set_reading(false);
-            let Some(http) = &mut self.http else { return Poll::Ready(None) };
+            let Some(http) = &mut self.http else {
+                return Poll::Ready(None);
+            };
             if Pin::new(http).poll(cx).is_ready() {
                 self.http = None;
                 return Poll::Ready(None);
             }
             if self.connection.is_head_too_large() {
-                return Poll::Ready(Some(Refusal::HeadTooLarge { limit: self.limits.max_header_bytes }));
+                return Poll::Ready(Some(Refusal::HeadTooLarge {
+                    limit: self.limits.max_header_bytes,
+                }));
             }
             if !self.connection.owes_end() && !self.begin_to_end(cx) {
                 break;
             }
         }
-        if !self.pass_on_interim(cx) || self.client_has_gone(cx) {
+        if let Some(exchange) = self.connection.current.lock().clone() {
+            exchange.watch_interim(cx);
+            pass_on_interim(&self.connection, &exchange, self.watchable.as_ref());
+        }
+        if self.connection.is_broken() || self.client_has_gone(cx) {
             return Poll::Ready(None);
         }
         self.poll_deadline(cx)
@@ -150,18 +185,6 @@ impl<S: Downstream> Driver<S> {
         true
     }
 
-    /// Writes interim responses past hyper. What cannot be sent now is not sent: they are optional. False if only a part
-    /// was sent, after which nothing sensible can follow.
-    fn pass_on_interim(&self, cx: &Context<'_>) -> bool {
-        let Some(exchange) = self.connection.current.lock().clone() else { return true };
-        let interim = exchange.take_interim(cx);
-        if interim.is_empty() || !self.connection.may_write_past() {
-            return true;
-        }
-        let sent = self.watchable.as_ref().map_or(0, |watchable| watchable.send(&interim));
-        sent == 0 || sent == interim.len()
-    }
-
     /// Looks after a client whose departure hyper would not see, because it does not read now or must not be told.
     fn client_has_gone(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.connection.needs_watch() {
@@ -175,7 +198,9 @@ impl<S: Downstream> Driver<S> {
         if self.departure.is_none() {
             self.departure = watchable.watch().ok();
         }
-        let Some(departure) = &mut self.departure else { return false };
+        let Some(departure) = &mut self.departure else {
+            return false;
+        };
         loop {
             match departure.poll_presence(cx) {
                 Presence::Gone => return true,
@@ -209,7 +234,10 @@ impl<S: Downstream> Driver<S> {
     fn deadline(&self, now: Instant) -> (Instant, End) {
         let idle = self.idle.unwrap_or(self.limits.keep_alive_timeout);
         match self.connection.waits() {
-            Waits::Head(since) => (time::after(since, self.limits.header_timeout), Some(Refusal::HeadTimeout)),
+            Waits::Head(since) => (
+                time::after(since, self.limits.header_timeout),
+                Some(Refusal::HeadTimeout),
+            ),
             Waits::Request(since) => (time::after(since, self.limits.keep_alive_timeout), None),
             Waits::Reader(since) => (time::after(since, idle), None),
             Waits::Ended(since) => (time::after(since, LISTENS_STILL), None),
@@ -223,6 +251,7 @@ impl<S: Downstream> Driver<S> {
 struct Requests {
     rim: Rim,
     connection: Arc<Connection>,
+    watchable: Option<Watchable>,
     address: SocketAddr,
 }
 
@@ -234,17 +263,29 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (in_exchange, bad_framing) = self.connection.begin();
         let version = request.version();
-        let peer = Peer { address: self.address, bad_framing, current: self.connection.current.clone() };
+        let peer = Peer {
+            address: self.address,
+            bad_framing,
+            current: self.connection.current.clone(),
+        };
         let answer = self.rim.clone().call((request, peer));
         let connection = self.connection.clone();
+        let exchange = connection.current.lock().clone();
+        let watchable = self.watchable.clone();
         Box::pin(async move {
             let answer = answer.await?;
+            if let Some(exchange) = exchange {
+                pass_on_interim(&connection, &exchange, watchable.as_ref());
+            }
             if connection.has_ended() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 // If it does, the driver drops this, and the request counts as one whose client left.
                 tokio::time::sleep(LEAVES).await;
             }
             connection.answering(how(version, &answer));
-            Ok(answer.map(|body| ConnectionBody { body, _in_exchange: in_exchange }))
+            Ok(answer.map(|body| ConnectionBody {
+                body,
+                _in_exchange: in_exchange,
+            }))
         })
     }
 }
@@ -256,7 +297,11 @@ fn how(version: Version, answer: &Response<ProxyBody>) -> Answering {
     }
     let has_length =
         answer.headers().contains_key(header::CONTENT_LENGTH) || answer.body().size_hint().exact().is_some();
-    if version == Version::HTTP_11 && !has_length { Answering::Chunked } else { Answering::Otherwise }
+    if version == Version::HTTP_11 && !has_length {
+        Answering::Chunked
+    } else {
+        Answering::Otherwise
+    }
 }
 
 /// An answer's body; while it is there, so is its exchange.

@@ -45,8 +45,16 @@ pub async fn serve<S: Downstream>(
     service: Service,
     limits: ConnectionLimits,
 ) {
-    let streams = Streams { called: Arc::default(), open: Arc::default(), idle: longest_idle(&service) };
-    let requests = Requests { rim: rim::around(service.proxy.clone()), called: streams.called.clone(), address };
+    let streams = Streams {
+        called: Arc::default(),
+        open: Arc::default(),
+        idle: longest_idle(&service),
+    };
+    let requests = Requests {
+        rim: rim::around(service.proxy.clone()),
+        called: streams.called.clone(),
+        address,
+    };
     let connection = Builder::new(streams.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -84,7 +92,13 @@ pub async fn serve<S: Downstream>(
 
 fn longest_idle(service: &Service) -> Duration {
     let edition = service.proxy.edition.load();
-    edition.policy.routes.iter().map(|route| route.timeouts.idle).max().unwrap_or(Duration::from_secs(60))
+    edition
+        .policy
+        .routes
+        .iter()
+        .map(|route| route.timeouts.idle)
+        .max()
+        .unwrap_or(Duration::from_secs(60))
 }
 
 /// A socket with what was read of it before.
@@ -146,7 +160,11 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         *self.called.lock() = None;
-        let peer = Peer { address: self.address, bad_framing: None, current: self.called.clone() };
+        let peer = Peer {
+            address: self.address,
+            bad_framing: None,
+            current: self.called.clone(),
+        };
         self.rim.clone().call((request, peer))
     }
 }
@@ -175,7 +193,15 @@ where
         tokio::spawn(async move {
             let _open = open;
             match exchange {
-                Some(exchange) => Watched { stream, exchange, idle, timer: None }.await,
+                Some(exchange) => {
+                    Watched {
+                        stream,
+                        exchange,
+                        idle,
+                        timer: None,
+                    }
+                    .await
+                }
                 None => {
                     stream.await;
                 }

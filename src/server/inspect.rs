@@ -62,7 +62,12 @@ impl Inspector {
     /// For a connection whose heads may have `max_head` octets.
     #[must_use]
     pub fn new(max_head: usize) -> Self {
-        Self { state: State::Head, line: Vec::new(), head: Head::default(), max_head }
+        Self {
+            state: State::Head,
+            line: Vec::new(),
+            head: Head::default(),
+            max_head,
+        }
     }
 
     /// Stops looking: the connection speaks another protocol from now on.
@@ -95,10 +100,16 @@ impl Inspector {
                 }
                 State::ChunkData(left) => {
                     let (left, rest) = skip(left, piece);
-                    self.state = if left == 0 { State::ChunkEnd } else { State::ChunkData(left) };
+                    self.state = if left == 0 {
+                        State::ChunkEnd
+                    } else {
+                        State::ChunkData(left)
+                    };
                     rest
                 }
-                State::Head | State::ChunkSize | State::ChunkEnd | State::Trailers => self.look_at_line(piece, &mut seen),
+                State::Head | State::ChunkSize | State::ChunkEnd | State::Trailers => {
+                    self.look_at_line(piece, &mut seen)
+                }
             };
         }
     }
@@ -139,7 +150,13 @@ impl Inspector {
         match self.state {
             State::Head => self.head_line(text, bare, seen),
             State::ChunkSize => self.state = chunk_size(text).map_or(State::Opaque, next_of_chunk),
-            State::ChunkEnd => self.state = if text.is_empty() { State::ChunkSize } else { State::Opaque },
+            State::ChunkEnd => {
+                self.state = if text.is_empty() {
+                    State::ChunkSize
+                } else {
+                    State::Opaque
+                }
+            }
             State::Trailers if text.is_empty() => self.state = State::Head,
             State::Trailers | State::Length(_) | State::ChunkData(_) | State::Opaque => {}
         }
@@ -226,12 +243,19 @@ fn number(text: &[u8]) -> Option<u64> {
 }
 
 fn chunk_size(line: &[u8]) -> Option<u64> {
-    let digits = line.iter().position(|octet| !octet.is_ascii_hexdigit()).unwrap_or(line.len());
+    let digits = line
+        .iter()
+        .position(|octet| !octet.is_ascii_hexdigit())
+        .unwrap_or(line.len());
     u64::from_str_radix(std::str::from_utf8(&line[..digits]).ok()?, 16).ok()
 }
 
 fn next_of_chunk(size: u64) -> State {
-    if size == 0 { State::Trailers } else { State::ChunkData(size) }
+    if size == 0 {
+        State::Trailers
+    } else {
+        State::ChunkData(size)
+    }
 }
 
 fn skip(left: u64, piece: &[u8]) -> (u64, &[u8]) {
@@ -268,7 +292,11 @@ mod tests {
 
     #[test]
     fn doubled_signed_and_listed_lengths_are_refused() {
-        for bad in ["Content-Length: 3\r\nContent-Length: 3\r\n", "Content-Length: +3\r\n", "Content-Length: 3, 3\r\n"] {
+        for bad in [
+            "Content-Length: 3\r\nContent-Length: 3\r\n",
+            "Content-Length: +3\r\n",
+            "Content-Length: 3, 3\r\n",
+        ] {
             assert!(verdict(bad).is_some(), "{bad:?}");
         }
     }

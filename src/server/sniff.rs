@@ -69,6 +69,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_ends_at_the_timeout() {
         let (_client, server) = tokio::io::duplex(1024);
-        assert!(matches!(protocol(server, Duration::from_secs(1)).await, Sniffed::Nothing));
+        assert!(matches!(
+            protocol(server, Duration::from_secs(1)).await,
+            Sniffed::Nothing
+        ));
     }
 }

@@ -45,6 +45,8 @@ struct State {
     /// Octets of the next answer that were sent ahead of it.
     sent_ahead: usize,
     upgraded: bool,
+    /// What was written makes no sense any more.
+    broken: bool,
 }
 
 /// How an answer goes out.
@@ -80,6 +82,7 @@ impl Connection {
                 reading: false,
                 sent_ahead: 0,
                 upgraded: false,
+                broken: false,
             }),
             current: Arc::default(),
         }
@@ -171,7 +174,16 @@ impl Connection {
         state.chunked = how == Answering::Chunked;
     }
 
+    /// Notes that what was written makes no sense any more.
+    pub fn broke(&self) {
+        self.state.lock().broken = true;
+    }
+
     // The driver's side.
+
+    pub fn is_broken(&self) -> bool {
+        self.state.lock().broken
+    }
 
     pub fn is_head_too_large(&self) -> bool {
         self.state.lock().head_too_large
@@ -198,7 +210,10 @@ impl Connection {
     }
 
     fn is_waiting(&self) -> bool {
-        self.current.lock().as_ref().is_some_and(|exchange| exchange.phase().waiting_for().is_some())
+        self.current
+            .lock()
+            .as_ref()
+            .is_some_and(|exchange| exchange.phase().waiting_for().is_some())
     }
 
     /// Whether octets may be written past hyper: nothing of an answer is on its way.
@@ -249,7 +264,10 @@ impl Connection {
             (Some(since), None) => Waits::Request(since),
             (None, _) => {
                 let current = self.current.lock();
-                current.as_ref().and_then(|exchange| exchange.handed_since()).map_or(Waits::Nothing, Waits::Reader)
+                current
+                    .as_ref()
+                    .and_then(|exchange| exchange.handed_since())
+                    .map_or(Waits::Nothing, Waits::Reader)
             }
         }
     }

@@ -39,7 +39,13 @@ impl<S> Wire<S> {
     /// `ahead` was read of `socket` before.
     #[must_use]
     pub fn new(socket: S, ahead: Bytes, max_head: usize, connection: Arc<Connection>) -> Self {
-        Self { socket, ahead, inspector: Inspector::new(max_head), connection, lingering: None }
+        Self {
+            socket,
+            ahead,
+            inspector: Inspector::new(max_head),
+            connection,
+            lingering: None,
+        }
     }
 
     pub fn socket(&self) -> &S {
@@ -127,7 +133,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.connection.sent_ahead() > 0 {
-            let first = pieces.iter().find(|piece| !piece.is_empty()).map_or(&[][..], |piece| piece);
+            let first = pieces
+                .iter()
+                .find(|piece| !piece.is_empty())
+                .map_or(&[][..], |piece| piece);
             return self.poll_write(cx, first);
         }
         let this = &mut *self;
@@ -154,9 +163,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
                 return Poll::Ready(Ok(()));
             }
             let until = Box::pin(tokio::time::sleep(LINGER));
-            this.lingering = Some(Lingering { until, left: LINGER_OCTETS });
+            this.lingering = Some(Lingering {
+                until,
+                left: LINGER_OCTETS,
+            });
         }
-        let Some(lingering) = &mut this.lingering else { return Poll::Ready(Ok(())) };
+        let Some(lingering) = &mut this.lingering else {
+            return Poll::Ready(Ok(()));
+        };
         let mut thrown_away = [0; 8 * 1024];
         while lingering.until.as_mut().poll(cx).is_pending() {
             let mut buf = ReadBuf::new(&mut thrown_away);

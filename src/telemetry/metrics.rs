@@ -58,30 +58,111 @@ impl Metrics {
     pub fn new() -> Self {
         let r = Register(Registry::new());
         let metrics = Self {
-            requests: r.counters("turnwise_requests_total", "Requests that have ended, by the status code the client got; 499: it left first.", &["route", "method", "code"]),
-            request_duration: r.histograms("turnwise_request_duration_seconds", "Time from the request's arrival to the end of its answer.", &["route"]),
-            queue_wait: r.histograms("turnwise_queue_wait_seconds", "Time spent in one queue, also by requests that were refused there.", &["route", "queue"]),
-            upstream_duration: r.histograms("turnwise_upstream_duration_seconds", "Time from sending a request to its response head.", &["upstream"]),
-            in_flight: r.gauges("turnwise_in_flight_requests", "Requests admitted and not ended yet.", &["route"]),
-            waiting: r.gauges("turnwise_waiting_requests", "Requests that wait for a turn, a rate limit or a place.", &["route", "queue"]),
-            queue_bytes: r.gauge("turnwise_queue_bytes", "Bytes of request bodies held for requests that wait."),
-            oldest_wait: r.float("turnwise_oldest_wait_seconds", "How long the request has waited that has waited longest."),
-            oldest_in_flight: r.float("turnwise_oldest_in_flight_seconds", "How long the request has run that has run longest."),
-            concurrency_limit: r.gauges("turnwise_concurrency_limit", "Requests that may run at once; absent where there is no limit.", &["scope"]),
-            rejected: r.counters("turnwise_rejected_total", "Requests that the gateway itself answered, by reason.", &["route", "reason"]),
-            abandoned: r.counters("turnwise_abandoned_total", "Requests whose client left while the upstream worked, by what became of the work.", &["route", "result"]),
-            sessions_active: r.gauge("turnwise_sessions_active", "Sessions with a request that runs or waits."),
+            requests: r.counters(
+                "turnwise_requests_total",
+                "Requests that have ended, by the status code the client got; 499: it left first.",
+                &["route", "method", "code"],
+            ),
+            request_duration: r.histograms(
+                "turnwise_request_duration_seconds",
+                "Time from the request's arrival to the end of its answer.",
+                &["route"],
+            ),
+            queue_wait: r.histograms(
+                "turnwise_queue_wait_seconds",
+                "Time spent in one queue, also by requests that were refused there.",
+                &["route", "queue"],
+            ),
+            upstream_duration: r.histograms(
+                "turnwise_upstream_duration_seconds",
+                "Time from sending a request to its response head.",
+                &["upstream"],
+            ),
+            in_flight: r.gauges(
+                "turnwise_in_flight_requests",
+                "Requests admitted and not ended yet.",
+                &["route"],
+            ),
+            waiting: r.gauges(
+                "turnwise_waiting_requests",
+                "Requests that wait for a turn, a rate limit or a place.",
+                &["route", "queue"],
+            ),
+            queue_bytes: r.gauge(
+                "turnwise_queue_bytes",
+                "Bytes of request bodies held for requests that wait.",
+            ),
+            oldest_wait: r.float(
+                "turnwise_oldest_wait_seconds",
+                "How long the request has waited that has waited longest.",
+            ),
+            oldest_in_flight: r.float(
+                "turnwise_oldest_in_flight_seconds",
+                "How long the request has run that has run longest.",
+            ),
+            concurrency_limit: r.gauges(
+                "turnwise_concurrency_limit",
+                "Requests that may run at once; absent where there is no limit.",
+                &["scope"],
+            ),
+            rejected: r.counters(
+                "turnwise_rejected_total",
+                "Requests that the gateway itself answered, by reason.",
+                &["route", "reason"],
+            ),
+            abandoned: r.counters(
+                "turnwise_abandoned_total",
+                "Requests whose client left while the upstream worked, by what became of the work.",
+                &["route", "result"],
+            ),
+            sessions_active: r.gauge(
+                "turnwise_sessions_active",
+                "Sessions with a request that runs or waits.",
+            ),
             rate_limit_keys: r.gauge("turnwise_rate_limit_keys", "Keys of rate limits that are remembered."),
-            upstream_healthy: r.gauges("turnwise_upstream_healthy", "1 while the server may get requests: neither unhealthy nor ejected.", &["upstream", "server"]),
-            upstream_ejections: r.counters("turnwise_upstream_ejections_total", "Times that a server was ejected for failures in a row.", &["upstream", "server"]),
-            upstream_connections: r.gauges("turnwise_upstream_connections", "Connections to the servers.", &["upstream", "state"]),
-            upstream_errors: r.counters("turnwise_upstream_errors_total", "Failures of servers, by kind.", &["upstream", "kind"]),
-            upstream_retries: r.counters("turnwise_upstream_retries_total", "Requests that were tried once more because they had not been processed.", &["upstream"]),
+            upstream_healthy: r.gauges(
+                "turnwise_upstream_healthy",
+                "1 while the server may get requests: neither unhealthy nor ejected.",
+                &["upstream", "server"],
+            ),
+            upstream_ejections: r.counters(
+                "turnwise_upstream_ejections_total",
+                "Times that a server was ejected for failures in a row.",
+                &["upstream", "server"],
+            ),
+            upstream_connections: r.gauges(
+                "turnwise_upstream_connections",
+                "Connections to the servers.",
+                &["upstream", "state"],
+            ),
+            upstream_errors: r.counters(
+                "turnwise_upstream_errors_total",
+                "Failures of servers, by kind.",
+                &["upstream", "kind"],
+            ),
+            upstream_retries: r.counters(
+                "turnwise_upstream_retries_total",
+                "Requests that were tried once more because they had not been processed.",
+                &["upstream"],
+            ),
             connections: r.gauges("turnwise_connections", "Open client connections.", &["listener"]),
-            config_successful: r.gauge("turnwise_config_last_reload_successful", "1 if the last (re)load of the policy succeeded."),
-            config_success_time: r.float("turnwise_config_last_reload_success_timestamp_seconds", "When the policy in force was loaded, in seconds since 1970."),
-            config_reloads: r.counters("turnwise_config_reloads_total", "Reloads of the policy, by result.", &["result"]),
-            config_generation: r.gauge("turnwise_config_generation", "How many policies have been in force, the first included."),
+            config_successful: r.gauge(
+                "turnwise_config_last_reload_successful",
+                "1 if the last (re)load of the policy succeeded.",
+            ),
+            config_success_time: r.float(
+                "turnwise_config_last_reload_success_timestamp_seconds",
+                "When the policy in force was loaded, in seconds since 1970.",
+            ),
+            config_reloads: r.counters(
+                "turnwise_config_reloads_total",
+                "Reloads of the policy, by result.",
+                &["result"],
+            ),
+            config_generation: r.gauge(
+                "turnwise_config_generation",
+                "How many policies have been in force, the first included.",
+            ),
             registry: r.0.clone(),
         };
         let build = r.gauges("turnwise_build_info", "1, with the version that runs.", &["version"]);
@@ -119,9 +200,18 @@ impl Metrics {
             name: name.into(),
             duration: self.request_duration.with_label_values(&[name]),
             in_flight: self.in_flight.with_label_values(&[name]),
-            turn: QueueMetrics { wait: wait("turn"), waiting: waiting("turn") },
-            rate: QueueMetrics { wait: wait("rate"), waiting: waiting("rate") },
-            place: QueueMetrics { wait: wait("place"), waiting: waiting("place") },
+            turn: QueueMetrics {
+                wait: wait("turn"),
+                waiting: waiting("turn"),
+            },
+            rate: QueueMetrics {
+                wait: wait("rate"),
+                waiting: waiting("rate"),
+            },
+            place: QueueMetrics {
+                wait: wait("place"),
+                waiting: waiting("place"),
+            },
         }
     }
 
@@ -165,7 +255,10 @@ impl RouteMetrics {
     /// Counts one ended request. `method` is one of the closed set of [`method_label`].
     pub fn ended(&self, method: &'static str, code: u16) {
         let mut digits = [0; 3];
-        self.all.requests.with_label_values(&[&self.name, method, code_label(code, &mut digits)]).inc();
+        self.all
+            .requests
+            .with_label_values(&[&self.name, method, code_label(code, &mut digits)])
+            .inc();
     }
 
     /// Counts one answer that the gateway gave itself.
@@ -196,7 +289,10 @@ impl UpstreamMetrics {
 
     /// Counts an ejection of `server`.
     pub fn ejected(&self, server: &str) {
-        self.all.upstream_ejections.with_label_values(&[&self.name, server]).inc();
+        self.all
+            .upstream_ejections
+            .with_label_values(&[&self.name, server])
+            .inc();
     }
 }
 
@@ -226,7 +322,9 @@ struct Register(Registry);
 
 impl Register {
     fn add<C: Collector + Clone + 'static>(&self, collector: C) -> C {
-        self.0.register(Box::new(collector.clone())).expect("each name is registered once");
+        self.0
+            .register(Box::new(collector.clone()))
+            .expect("each name is registered once");
         collector
     }
 
@@ -262,8 +360,14 @@ mod tests {
         metrics.route("r").ended("GET", 204);
         metrics.route("r").rejected("queue_full");
         let text = String::from_utf8(metrics.text()).expect("metrics are text");
-        assert!(text.contains(r#"turnwise_requests_total{code="204",method="GET",route="r"} 1"#), "{text}");
-        assert!(text.contains(r#"turnwise_rejected_total{reason="queue_full",route="r"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"turnwise_requests_total{code="204",method="GET",route="r"} 1"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"turnwise_rejected_total{reason="queue_full",route="r"} 1"#),
+            "{text}"
+        );
         assert!(text.contains("turnwise_build_info{version="), "{text}");
         assert!(text.contains("process_open_fds"), "{text}");
     }

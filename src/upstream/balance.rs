@@ -70,7 +70,9 @@ impl Upstream {
             Choice::Full(line) => line,
         };
         // The line has no bound of its own: whoever stands in it holds a place, and those are bounded.
-        let Ok(mut head) = self.shared.lines.arrive(line, 1, usize::MAX, ()) else { return Err(NoServer) };
+        let Ok(mut head) = self.shared.lines.arrive(line, 1, usize::MAX, ()) else {
+            return Err(NoServer);
+        };
         head.granted().await;
         loop {
             let came_back = self.shared.slot_came_back.notified();
@@ -115,7 +117,10 @@ impl Upstream {
     }
 
     fn enter(&self, server: &Arc<Server>) -> Option<Slot> {
-        server.try_enter().then(|| Slot { server: server.clone(), shared: self.shared.clone() })
+        server.try_enter().then(|| Slot {
+            server: server.clone(),
+            shared: self.shared.clone(),
+        })
     }
 }
 
@@ -162,7 +167,11 @@ mod tests {
     }
 
     fn home(session: &str, servers: &[Arc<Server>]) -> u64 {
-        servers.iter().max_by(|a, b| rendezvous(session, a).total_cmp(&rendezvous(session, b))).expect("some").id
+        servers
+            .iter()
+            .max_by(|a, b| rendezvous(session, a).total_cmp(&rendezvous(session, b)))
+            .expect("some")
+            .id
     }
 
     #[test]
@@ -172,7 +181,10 @@ mod tests {
             let session = format!("session-{n}");
             let before = home(&session, &all);
             let after = home(&session, &all[..2]);
-            assert!(before == after || before == 2, "{session} moved from {before} to {after}");
+            assert!(
+                before == after || before == 2,
+                "{session} moved from {before} to {after}"
+            );
         }
     }
 

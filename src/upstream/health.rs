@@ -18,8 +18,13 @@ use crate::upstream::server::Server;
 /// Servers are checked over HTTP/1.1, also those that get their requests over HTTP/2 with prior knowledge, unless they
 /// refuse it, which counts as a failed check.
 pub async fn check(upstream: Arc<Upstream>, dial: Arc<dyn Dial>) {
-    let Some(health) = upstream.policy.health.clone() else { return };
-    let checks = upstream.servers.iter().map(|server| watch(&upstream, server, &health, &*dial));
+    let Some(health) = upstream.policy.health.clone() else {
+        return;
+    };
+    let checks = upstream
+        .servers
+        .iter()
+        .map(|server| watch(&upstream, server, &health, &*dial));
     futures_util::future::join_all(checks).await;
 }
 
@@ -44,11 +49,18 @@ async fn watch(upstream: &Upstream, server: &Server, health: &HealthCheck, dial:
 
 /// Whether the server answers with a status below 400.
 async fn passes(server: &Server, path: &str, dial: &dyn Dial) -> bool {
-    let Ok(stream) = dial.dial(&server.host, server.port).await else { return false };
-    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else { return false };
+    let Ok(stream) = dial.dial(&server.host, server.port).await else {
+        return false;
+    };
+    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
+        return false;
+    };
     let request = Request::get(path)
         .header(http::header::HOST, server.authority())
-        .header(http::header::USER_AGENT, concat!("turnwise/", env!("CARGO_PKG_VERSION"), " health check"))
+        .header(
+            http::header::USER_AGENT,
+            concat!("turnwise/", env!("CARGO_PKG_VERSION"), " health check"),
+        )
         .header(http::header::CONNECTION, "close")
         .body(Empty::<Bytes>::new());
     let Ok(request) = request else { return false };

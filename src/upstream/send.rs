@@ -83,15 +83,20 @@ impl Body for Answer {
     }
 }
 
+/// The response head on its way, with the connection that it comes on.
+type AwaitedHead = Pin<Box<dyn Future<Output = (Result<Response<Incoming>, SendFailed>, Lease)> + Send>>;
+
 /// A request that a server has, and whose response head has not come.
 pub struct Pending {
-    head: Pin<Box<dyn Future<Output = (Result<Response<Incoming>, SendFailed>, Lease)> + Send>>,
+    head: AwaitedHead,
     _slot: Slot,
 }
 
 impl std::fmt::Debug for Pending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pending").field("slot", &self._slot).finish_non_exhaustive()
+        f.debug_struct("Pending")
+            .field("slot", &self._slot)
+            .finish_non_exhaustive()
     }
 }
 
@@ -134,7 +139,7 @@ impl From<Failure> for SendError {
 enum Tried {
     Answered(Box<Response<Answer>>),
     /// Not a byte was written: the request is whole, and may go elsewhere.
-    Unsent(Request<Upload>, Failure),
+    Unsent(Box<Request<Upload>>, Failure),
     Failed(SendError),
 }
 
@@ -165,8 +170,12 @@ impl Upstream {
     ) -> Result<Response<Answer>, SendError> {
         let timeouts = &permit.gates().policy.timeouts;
         let total = (!timeouts.total.is_zero()).then(|| time::after(permit.since(), timeouts.total));
-        let deadlines =
-            Deadlines { timeouts, total, connect: self.policy.connect_timeout, room: queue_timeout };
+        let deadlines = Deadlines {
+            timeouts,
+            total,
+            connect: self.policy.connect_timeout,
+            room: queue_timeout,
+        };
         let exchange = permit.exchange();
         let retry = self.policy.retry;
         let mut request = request;
@@ -175,7 +184,11 @@ impl Upstream {
             let slot = self.slot(session, &tried, exchange, &deadlines).await?;
             tried.push(slot.server().id);
             let last = tried.len() as u32 >= retry.attempts;
-            let spare = if last || !(retry.on_429 || retry.on_503) { None } else { again(&request) };
+            let spare = if last || !(retry.on_429 || retry.on_503) {
+                None
+            } else {
+                again(&request)
+            };
             request = match self.try_once(pools, request, slot, exchange, &deadlines).await {
                 Tried::Answered(response) => match spare {
                     Some(spare) if self.retries(response.status().as_u16()) => spare,
@@ -183,7 +196,7 @@ impl Upstream {
                 },
                 Tried::Unsent(request, failure) if !last && retry.on_connect && !deadlines.over() => {
                     tracing::debug!(?failure, upstream = %self.policy.name, "trying another connection");
-                    request
+                    *request
                 }
                 Tried::Unsent(_, failure) => return Err(failure.into()),
                 Tried::Failed(error) => return Err(error),
@@ -240,13 +253,13 @@ impl Upstream {
                 Some(lease) => lease,
                 None => match self.connect(pools, &server, deadlines).await {
                     Ok(lease) => lease,
-                    Err(failure) => return Tried::Unsent(request, self.blame(&server, failure)),
+                    Err(failure) => return Tried::Unsent(Box::new(request), self.blame(&server, failure)),
                 },
             };
             exchange.enter(Phase::Running);
             exchange.upload_moved(false);
             let sent_at = time::now();
-            let mut head: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(lease.send(request));
+            let mut head: AwaitedHead = Box::pin(lease.send(request));
             match await_head(&mut head, exchange, deadlines).await {
                 Ok((Ok(head), lease)) => {
                     let took = time::now().saturating_duration_since(sent_at);
@@ -261,7 +274,10 @@ impl Upstream {
                 },
                 Err(failure) => {
                     let failure = self.blame(&server, failure);
-                    return Tried::Failed(SendError { failure, pending: Some(Pending { head, _slot: slot }) });
+                    return Tried::Failed(SendError {
+                        failure,
+                        pending: Some(Pending { head, _slot: slot }),
+                    });
                 }
             }
         }
@@ -303,7 +319,13 @@ impl Upstream {
             {
                 lease.give_back();
             }
-            Answer { body, lease, slot, upload, upstream: self.clone() }
+            Answer {
+                body,
+                lease,
+                slot,
+                upload,
+                upstream: self.clone(),
+            }
         })))
     }
 
@@ -311,7 +333,10 @@ impl Upstream {
     fn blame(&self, server: &Server, failure: Failure) -> Failure {
         self.count(failure);
         if failure.blames_server() && server.failed(self.policy.eject.after_failures) {
-            let others = self.servers.iter().any(|other| other.id != server.id && other.is_healthy());
+            let others = self
+                .servers
+                .iter()
+                .any(|other| other.id != server.id && other.is_healthy());
             // The last one is never ejected: a server that fails is better than none.
             if others {
                 server.eject(self.policy.eject.duration);

@@ -84,7 +84,10 @@ impl Class {
         let ring = &mut self.ring;
         let flow = self.flows.entry(key).or_insert_with(|| {
             ring.insert((position, key));
-            Flow { heard: position, line: VecDeque::new() }
+            Flow {
+                heard: position,
+                line: VecDeque::new(),
+            }
         });
         // One that rose from a lower class may have come before those who are here.
         let place = flow.line.partition_point(|(other, _)| *other < id);
@@ -93,8 +96,12 @@ impl Class {
     }
 
     fn remove(&mut self, id: PlaceId, key: FairKey) -> bool {
-        let Some(flow) = self.flows.get_mut(&key) else { return false };
-        let Ok(place) = flow.line.binary_search_by_key(&id, |(other, _)| *other) else { return false };
+        let Some(flow) = self.flows.get_mut(&key) else {
+            return false;
+        };
+        let Ok(place) = flow.line.binary_search_by_key(&id, |(other, _)| *other) else {
+            return false;
+        };
         if let Some((_, Some(due))) = flow.line.remove(place) {
             self.rises.remove(&(due, id, key));
         }

@@ -57,6 +57,7 @@ fn a_config_map_as_kubernetes_swaps_it() {
         fs::create_dir(folder.join("..v0")).expect("a folder");
         fs::write(folder.join("..v0/gateway.yaml"), text).expect("a file");
         symlink("..v0", folder.join("..data")).expect("a link");
+        let _ = fs::remove_file(folder.join("gateway.yaml"));
         symlink("..data/gateway.yaml", folder.join("gateway.yaml")).expect("a link");
     });
     for version in 1..=3 {

@@ -9,6 +9,7 @@ fn a_session_may_be_allowed_more_than_one_at_once_and_never_has_more() {
         .map(|_| gateway.begin(&get("/").session("a").making("hold")))
         .collect();
     gateway.wait_for_turn(9);
+    upstream.wait_running(3);
     assert_eq!(upstream.running(), 3);
     for _ in 0..12 {
         upstream.release();
