@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tower::{ServiceBuilder, ServiceExt};
 
-use crate::gateway::Gateway;
+use crate::control::Control;
 
 /// Connections at once; operators and scrapers are few, and what is beyond waits.
 const MAX_CONNECTIONS: usize = 256;
@@ -29,7 +29,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Serves `listener` for ever.
-pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
+pub async fn serve(control: Arc<Control>, listener: TcpListener) {
     let connections = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(slot) = connections.clone().acquire_owned().await else {
@@ -43,9 +43,9 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
                 continue;
             }
         };
-        let gateway = gateway.clone();
+        let control = control.clone();
         tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| answer(gateway.clone(), request));
+            let service = hyper::service::service_fn(move |request| answer(control.clone(), request));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
@@ -58,11 +58,11 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
     }
 }
 
-async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let routed = ServiceBuilder::new()
         .timeout(TIMEOUT)
         .service(tower::service_fn(|request| async {
-            Ok::<_, Infallible>(route::route(&gateway, request).await)
+            Ok::<_, Infallible>(route::route(&control, request).await)
         }));
     let answer = routed.oneshot(request).await;
     Ok(answer.unwrap_or_else(|_| answer::text(StatusCode::SERVICE_UNAVAILABLE, "this took too long\n")))

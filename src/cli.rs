@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::gateway::drain::Drained;
+use crate::control::drain::Drained;
 use crate::gateway::serve::{Ended, serve};
 use crate::telemetry::log::{self, LogFormat};
 

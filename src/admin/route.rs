@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::answer::{self, Answer};
 use super::{sessions, status};
-use crate::gateway::Gateway;
+use crate::control::Control;
 
 /// What is asked for.
 enum Endpoint<'a> {
@@ -55,7 +55,7 @@ impl<'a> Endpoint<'a> {
     }
 }
 
-pub async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Answer {
+pub async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Answer {
     let Some(endpoint) = Endpoint::of(request.uri().path()) else {
         return answer::problem(StatusCode::NOT_FOUND, "There is no such endpoint.");
     };
@@ -67,7 +67,7 @@ pub async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Answer
         }
         return refused;
     }
-    if endpoint.is_guarded() && !may_pass(gateway.loaded().token.as_deref(), request.headers()) {
+    if endpoint.is_guarded() && !may_pass(control.loaded().token.as_deref(), request.headers()) {
         let mut refused = answer::problem(StatusCode::UNAUTHORIZED, "Send `Authorization: Bearer <token>`.");
         refused
             .headers_mut()
@@ -82,46 +82,46 @@ pub async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Answer
     }
     let query = request.uri().query().unwrap_or("");
     match endpoint {
-        Endpoint::Metrics => metrics(gateway),
+        Endpoint::Metrics => metrics(control),
         Endpoint::Healthy => answer::text(StatusCode::OK, "healthy\n"),
-        Endpoint::Ready if gateway.drain.is_asked() => answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        Endpoint::Ready if control.drain.is_asked() => answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         Endpoint::Ready => answer::text(StatusCode::OK, "ready\n"),
-        Endpoint::Health => answer::json(StatusCode::OK, &status::health(gateway)),
-        Endpoint::Status => answer::json(StatusCode::OK, &status::status(gateway)),
-        Endpoint::Config => answer::json(StatusCode::OK, &gateway.edition.load().policy.shown()),
-        Endpoint::Sessions => sessions::list(gateway, query),
+        Endpoint::Health => answer::json(StatusCode::OK, &status::health(control)),
+        Endpoint::Status => answer::json(StatusCode::OK, &status::status(control)),
+        Endpoint::Config => answer::json(StatusCode::OK, &control.edition.load().policy.shown()),
+        Endpoint::Sessions => sessions::list(control, query),
         Endpoint::Session(key) => {
             let Ok(key) = percent_decode_str(key).decode_utf8() else {
                 return answer::problem(StatusCode::BAD_REQUEST, "The session key is not UTF-8.");
             };
             if request.method() == Method::DELETE {
-                sessions::end(gateway, &key, query)
+                sessions::end(control, &key, query)
             } else {
-                sessions::show(gateway, &key)
+                sessions::show(control, &key)
             }
         }
-        Endpoint::Reload => reload(gateway.clone()).await,
+        Endpoint::Reload => reload(control.clone()).await,
         Endpoint::Drain => {
-            gateway.ask_to_drain();
+            control.ask_to_drain();
             answer::json(StatusCode::OK, &json!({ "draining": true }))
         }
     }
 }
 
-fn metrics(gateway: &Gateway) -> Answer {
-    status::update_gauges(gateway);
+fn metrics(control: &Control) -> Answer {
+    status::update_gauges(control);
     answer::with(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",
-        gateway.metrics.text().into(),
+        control.metrics.text().into(),
     )
 }
 
-async fn reload(gateway: Arc<Gateway>) -> Answer {
+async fn reload(control: Arc<Control>) -> Answer {
     // Reading a file may block.
     let reloaded = tokio::task::spawn_blocking(move || {
-        let reloaded = gateway.reload();
-        (reloaded, gateway.edition.load().generation)
+        let reloaded = control.reload();
+        (reloaded, control.edition.load().generation)
     });
     match reloaded.await {
         Ok((Ok(restart_needed), generation)) => answer::json(

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer};
 use super::status::{query_value, wall_clock};
 use crate::admission::LaneKey;
-use crate::gateway::Gateway;
+use crate::control::Control;
 use crate::request::exchange::{Exchange, Phase};
 use crate::time;
 
@@ -31,7 +31,7 @@ struct Row {
     arrived: Instant,
 }
 
-pub(super) fn list(gateway: &Gateway, query: &str) -> Answer {
+pub(super) fn list(control: &Control, query: &str) -> Answer {
     let by_age = match query_value(query, "sort").as_deref() {
         None | Some("waiting") => false,
         Some("age") => true,
@@ -43,7 +43,7 @@ pub(super) fn list(gateway: &Gateway, query: &str) -> Answer {
         Some(_) => return answer::problem(StatusCode::BAD_REQUEST, "limit is a number up to 10000."),
     };
     let mut all = Vec::new();
-    gateway
+    control
         .admission
         .sessions
         .for_each(|key, members| all.extend(row(key, members)));
@@ -101,9 +101,9 @@ fn is_waiting(exchange: &Exchange) -> bool {
 }
 
 /// The lanes whose session has this key; routes with lanes of their own may each have one.
-fn lanes_of(gateway: &Gateway, key: &str) -> Vec<(LaneKey, Vec<Arc<Exchange>>)> {
+fn lanes_of(control: &Control, key: &str) -> Vec<(LaneKey, Vec<Arc<Exchange>>)> {
     let mut found = Vec::new();
-    gateway.admission.sessions.for_each(|lane, members| {
+    control.admission.sessions.for_each(|lane, members| {
         if lane.session.as_str() == key {
             found.push((lane.clone(), members.map(|(_, exchange)| exchange.clone()).collect()));
         }
@@ -111,8 +111,8 @@ fn lanes_of(gateway: &Gateway, key: &str) -> Vec<(LaneKey, Vec<Arc<Exchange>>)> 
     found
 }
 
-pub(super) fn show(gateway: &Gateway, key: &str) -> Answer {
-    let lanes = lanes_of(gateway, key);
+pub(super) fn show(control: &Control, key: &str) -> Answer {
+    let lanes = lanes_of(control, key);
     if lanes.is_empty() {
         return answer::problem(StatusCode::NOT_FOUND, "No request of this session runs or waits.");
     }
@@ -139,13 +139,13 @@ pub(super) fn show(gateway: &Gateway, key: &str) -> Answer {
 }
 
 /// Ends those who wait, and with `running=true` also those who run.
-pub(super) fn end(gateway: &Gateway, key: &str, query: &str) -> Answer {
+pub(super) fn end(control: &Control, key: &str, query: &str) -> Answer {
     let running = match query_value(query, "running").as_deref() {
         None | Some("false") => false,
         Some("true" | "") => true,
         Some(_) => return answer::problem(StatusCode::BAD_REQUEST, "running is `true` or `false`."),
     };
-    let lanes = lanes_of(gateway, key);
+    let lanes = lanes_of(control, key);
     if lanes.is_empty() {
         return answer::problem(StatusCode::NOT_FOUND, "No request of this session runs or waits.");
     }

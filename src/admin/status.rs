@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use crate::gateway::Gateway;
+use crate::control::Control;
 use crate::request::exchange::Phase;
 use crate::time;
 
@@ -19,9 +19,9 @@ struct Census {
 }
 
 impl Census {
-    fn take(gateway: &Gateway) -> Self {
+    fn take(control: &Control) -> Self {
         let mut census = Self::default();
-        gateway.admission.roll.for_each(|exchange| {
+        control.admission.roll.for_each(|exchange| {
             let phase = exchange.phase();
             let since = exchange.phase_since();
             let (count, oldest) = if phase.waiting_for().is_some() {
@@ -43,11 +43,11 @@ fn seconds_since(since: Option<Instant>) -> f64 {
 }
 
 /// `GET /health`.
-pub(super) fn health(gateway: &Gateway) -> Value {
-    let census = Census::take(gateway);
-    let status = if gateway.drain.is_asked() {
+pub(super) fn health(control: &Control) -> Value {
+    let census = Census::take(control);
+    let status = if control.drain.is_asked() {
         "draining"
-    } else if gateway
+    } else if control
         .edition
         .load()
         .upstreams
@@ -62,18 +62,18 @@ pub(super) fn health(gateway: &Gateway) -> Value {
 }
 
 /// `GET /status`.
-pub(super) fn status(gateway: &Gateway) -> Value {
-    let edition = gateway.edition.load();
-    let loaded = gateway.loaded();
-    let census = Census::take(gateway);
-    let admission = &gateway.admission;
+pub(super) fn status(control: &Control) -> Value {
+    let edition = control.edition.load();
+    let loaded = control.loaded();
+    let census = Census::take(control);
+    let admission = &control.admission;
     let last_error = loaded.last_error.as_ref().map(ToString::to_string);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "uptime_seconds": time::now().saturating_duration_since(gateway.started).as_secs_f64(),
-        "draining": gateway.drain.is_asked(),
+        "uptime_seconds": time::now().saturating_duration_since(control.started).as_secs_f64(),
+        "draining": control.drain.is_asked(),
         "policy": {
-            "file": gateway.file.display().to_string(),
+            "file": control.file.display().to_string(),
             "generation": edition.generation,
             "loaded_at": rfc3339(loaded.at),
             "last_error": last_error,
@@ -88,16 +88,16 @@ pub(super) fn status(gateway: &Gateway) -> Value {
             "oldest_wait_seconds": seconds_since(census.oldest_wait),
             "oldest_in_flight_seconds": seconds_since(census.oldest_running),
         },
-        "routes": routes(gateway),
-        "upstreams": upstreams(gateway),
+        "routes": routes(control),
+        "upstreams": upstreams(control),
         "sessions": { "active": admission.sessions.active(), "waiting": admission.sessions.waiting() },
-        "connections": gateway.open_connections(),
+        "connections": control.open_connections(),
         "jobs": Value::Null,
     })
 }
 
-fn routes(gateway: &Gateway) -> Vec<Value> {
-    let edition = gateway.edition.load();
+fn routes(control: &Control) -> Vec<Value> {
+    let edition = control.edition.load();
     let of_route = edition.gates.iter().map(|gates| {
         let metrics = &gates.metrics;
         let waiting = |queue: &crate::telemetry::metrics::QueueMetrics| queue.waiting.get();
@@ -114,8 +114,8 @@ fn routes(gateway: &Gateway) -> Vec<Value> {
     of_route.collect()
 }
 
-fn upstreams(gateway: &Gateway) -> Vec<Value> {
-    let edition = gateway.edition.load();
+fn upstreams(control: &Control) -> Vec<Value> {
+    let edition = control.edition.load();
     let of_upstream = edition.upstreams.iter().map(|upstream| {
         let servers = upstream.servers.iter().map(|server| {
             let (connections, idle) = server.connections();
@@ -141,10 +141,10 @@ fn upstreams(gateway: &Gateway) -> Vec<Value> {
 }
 
 /// Brings those gauges up to date that are read from the state when somebody looks.
-pub(super) fn update_gauges(gateway: &Gateway) {
-    let metrics = &gateway.metrics;
-    let admission = &gateway.admission;
-    let census = Census::take(gateway);
+pub(super) fn update_gauges(control: &Control) {
+    let metrics = &control.metrics;
+    let admission = &control.admission;
+    let census = Census::take(control);
     let whole = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     metrics
         .queue_bytes
@@ -153,7 +153,7 @@ pub(super) fn update_gauges(gateway: &Gateway) {
     metrics.oldest_in_flight.set(seconds_since(census.oldest_running));
     metrics.sessions_active.set(whole(admission.sessions.active()));
     metrics.rate_limit_keys.set(whole(admission.rate_limit_keys()));
-    for upstream in &gateway.edition.load().upstreams {
+    for upstream in &control.edition.load().upstreams {
         let name = &*upstream.policy.name;
         let (mut open, mut idle) = (0, 0);
         for server in &upstream.servers {

@@ -10,11 +10,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::Gateway;
-use super::drain::Drained;
 use super::workers::{self, Listening};
 use crate::admin;
 use crate::config::Problems;
+use crate::control::Control;
+use crate::control::drain::Drained;
 use crate::policy::compile;
 use crate::server::accept::listen;
 use crate::upstream::connect::Tcp;
@@ -76,7 +76,7 @@ async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartE
     let policy = compiled.policy.clone();
     let public = bind(&policy.listen, "listen")?;
     let admin = bind(&[policy.admin.listen], "admin.listen")?.remove(0);
-    let gateway = Gateway::new(file, compiled, Arc::new(Tcp)).map_err(StartError::Policy)?;
+    let control = Control::new(file, compiled, Arc::new(Tcp)).map_err(StartError::Policy)?;
     let mut signals = Signals::new()?;
 
     let (closing, is_closing) = watch::channel(false);
@@ -86,7 +86,7 @@ async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartE
         let sockets = public.iter().map(Listening::share).collect::<io::Result<_>>()?;
         threads.push(workers::start(
             number,
-            gateway.clone(),
+            control.clone(),
             sockets,
             is_closing.clone(),
             has_ended.clone(),
@@ -97,12 +97,12 @@ async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartE
     }
     drop(public);
     tracing::info!(address = %admin.socket.local_addr()?, "the admin port is listening");
-    tokio::spawn(admin::serve(gateway.clone(), TcpListener::from_std(admin.socket)?));
-    tokio::spawn(gateway.clone().check_health());
-    tokio::spawn(sweep(gateway.clone()));
-    super::watch_file::watch(gateway.clone())?;
+    tokio::spawn(admin::serve(control.clone(), TcpListener::from_std(admin.socket)?));
+    tokio::spawn(control.clone().check_health());
+    tokio::spawn(sweep(control.clone()));
+    super::watch_file::watch(control.clone())?;
 
-    let outcome = until_drained(&gateway, &mut signals, &closing).await;
+    let outcome = until_drained(&control, &mut signals, &closing).await;
     ended.send_replace(true);
     if matches!(outcome, Ended::Drained(_)) {
         for thread in threads {
@@ -137,17 +137,17 @@ impl Listening {
 }
 
 /// Serves until it is told to end, and then drains; a second signal ends it at once.
-async fn until_drained(gateway: &Arc<Gateway>, signals: &mut Signals, closing: &watch::Sender<bool>) -> Ended {
+async fn until_drained(control: &Arc<Control>, signals: &mut Signals, closing: &watch::Sender<bool>) -> Ended {
     loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::End => gateway.ask_to_drain(),
-                Told::Reload => reload(gateway),
+                Told::End => control.ask_to_drain(),
+                Told::Reload => reload(control),
             },
-            () = gateway.drain.asked() => break,
+            () = control.drain.asked() => break,
         }
     }
-    let draining = gateway.drain(|| {
+    let draining = control.drain(|| {
         closing.send_replace(true);
     });
     tokio::pin!(draining);
@@ -156,23 +156,23 @@ async fn until_drained(gateway: &Arc<Gateway>, signals: &mut Signals, closing: &
             drained = &mut draining => return Ended::Drained(drained),
             told = signals.next() => match told {
                 Told::End => return Ended::AtOnce,
-                Told::Reload => reload(gateway),
+                Told::Reload => reload(control),
             },
         }
     }
 }
 
-fn reload(gateway: &Arc<Gateway>) {
-    let gateway = gateway.clone();
+fn reload(control: &Arc<Control>) {
+    let control = control.clone();
     // Reading a file may block. What is wrong with it is logged and counted.
-    tokio::task::spawn_blocking(move || drop(gateway.reload()));
+    tokio::task::spawn_blocking(move || drop(control.reload()));
 }
 
-async fn sweep(gateway: Arc<Gateway>) {
+async fn sweep(control: Arc<Control>) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
-        gateway.admission.sweep();
+        control.admission.sweep();
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::Gateway;
+use crate::control::Control;
 use crate::policy::compile;
 
 const LOOK: Duration = Duration::from_millis(250);
@@ -19,15 +19,15 @@ const LOOK: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn watch(gateway: Arc<Gateway>) -> std::io::Result<()> {
+pub fn watch(control: Arc<Control>) -> std::io::Result<()> {
     thread::Builder::new().name("policy-watch".into()).spawn(move || {
         let mut last = None;
-        while !gateway.drain.is_asked() {
+        while !control.drain.is_asked() {
             thread::sleep(LOOK);
-            let content = compile::read(&gateway.file).ok();
-            if !gateway.has_tried(&content) && last.as_ref() == Some(&content) {
+            let content = compile::read(&control.file).ok();
+            if !control.has_tried(&content) && last.as_ref() == Some(&content) {
                 // Whatever is wrong with it has been logged and counted.
-                let _ = gateway.reload();
+                let _ = control.reload();
             }
             last = Some(content);
         }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::Gateway;
+use crate::control::Control;
 use crate::server::Service;
 use crate::server::accept::accept;
 
@@ -29,7 +29,7 @@ pub(super) struct Listening {
 /// Starts one worker. It takes connections until `closing`, and then lives until `ended`.
 pub(super) fn start(
     number: usize,
-    gateway: Arc<Gateway>,
+    control: Arc<Control>,
     listening: Vec<Listening>,
     closing: watch::Receiver<bool>,
     mut ended: watch::Receiver<bool>,
@@ -38,21 +38,21 @@ pub(super) fn start(
     thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         runtime.block_on(async {
             let service = Service {
-                proxy: gateway.proxy(),
-                stage: gateway.stage.subscribe(),
+                proxy: control.proxy(),
+                stage: control.stage.subscribe(),
             };
             let mut tasks = JoinSet::new();
             for Listening { socket, label } in listening {
                 match TcpListener::from_std(socket) {
                     Ok(listener) => {
-                        let open = gateway.metrics.connections.with_label_values(&[&label]);
-                        let slots = gateway.slots.clone();
+                        let open = control.metrics.connections.with_label_values(&[&label]);
+                        let slots = control.slots.clone();
                         tasks.spawn(accept(listener, service.clone(), slots, open, closing.clone()));
                     }
                     Err(error) => tracing::error!(%error, %label, "a worker cannot listen"),
                 }
             }
-            tasks.spawn(sweep(gateway.clone(), service));
+            tasks.spawn(sweep(control.clone(), service));
             // Connections are tasks of their own; they end with the runtime.
             let _ = ended.wait_for(|ended| *ended).await;
         });
@@ -60,11 +60,11 @@ pub(super) fn start(
     })
 }
 
-async fn sweep(gateway: Arc<Gateway>, service: Service) {
+async fn sweep(control: Arc<Control>, service: Service) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
-        let edition = gateway.edition.load_full();
+        let edition = control.edition.load_full();
         let known = |id| {
             edition
                 .upstreams

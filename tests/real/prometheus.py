@@ -155,7 +155,7 @@ def check_page(admin: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gateway", required=True, help="the turnwise binary")
+    parser.add_argument("--gateway", required=True, type=lambda path: str(pathlib.Path(path).resolve()), help="the turnwise binary")
     options = parser.parse_args()
     agent = Server(("127.0.0.1", 0), Agent)
     threading.Thread(target=agent.serve_forever, daemon=True).start()

@@ -44,7 +44,7 @@ fn a_backup_and_a_new_file_as_other_editors_do_it() {
 
 /// Points `link` at `target` with one atomic rename.
 fn point(link: &Path, target: &str) {
-    let beside = link.with_extension("new");
+    let beside = link.with_file_name("beside.new");
     let _ = fs::remove_file(&beside);
     symlink(target, &beside).expect("a link");
     fs::rename(&beside, link).expect("a rename");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::Gateway;
+use super::Control;
 use crate::server::Stage;
 use crate::time;
 
@@ -52,7 +52,7 @@ pub enum Drained {
     Cut(usize),
 }
 
-impl Gateway {
+impl Control {
     /// Begins to drain; asking again changes nothing. Without a delay no new request is taken from here on.
     pub fn ask_to_drain(&self) {
         if self.edition.load().policy.server.drain_delay.is_zero() {

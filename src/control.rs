@@ -1,0 +1,258 @@
+//! What can be done with a running gateway, by whoever does it: a signal, the admin port, a changed file.
+//!
+//! A reload is compile, reconcile, publish: the file is compiled to a policy, the gates and the servers are brought in
+//! line with it, and then new requests get it. A policy that does not hold changes nothing.
+
+pub mod drain;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::admission::Admission;
+use crate::config::Problems;
+use crate::policy::compile::{self, Compiled};
+use crate::policy::{Policy, diff};
+use crate::proxy::edition::Edition;
+use crate::proxy::{Lifecycle, Proxy};
+use crate::server::Stage;
+use crate::server::accept::ConnectionSlots;
+use crate::sync::Mutex;
+use crate::telemetry::metrics::{Metrics, NO_ROUTE};
+use crate::time;
+use crate::upstream::connect::Dial;
+use crate::upstream::fields::KnownFields;
+use crate::upstream::pool::Pools;
+use crate::upstream::registry::Registry;
+
+/// The wired parts of a gateway. Shared by workers, admin port and whoever reloads.
+#[derive(Debug)]
+pub struct Control {
+    pub file: PathBuf,
+    pub started: Instant,
+    /// What was bound at the start.
+    pub first: Arc<Policy>,
+    pub edition: Arc<ArcSwap<Edition>>,
+    pub admission: Arc<Admission>,
+    pub metrics: Arc<Metrics>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub slots: Arc<ConnectionSlots>,
+    pub stage: watch::Sender<Stage>,
+    pub drain: drain::Drain,
+    servers: Registry,
+    dial: Arc<dyn Dial>,
+    loaded: Mutex<Loaded>,
+    /// The content of the file when it was last tried; `None`: it could not be read.
+    tried: Mutex<Option<Vec<u8>>>,
+    generation: AtomicU64,
+    /// Told with every edition; the health checks follow it.
+    published: watch::Sender<u64>,
+}
+
+/// What is known of the policy in force, and of the last attempt to change it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub at: SystemTime,
+    /// Why the last reload changed nothing.
+    pub last_error: Option<Problems>,
+    /// What the last reload could not apply without a restart.
+    pub restart_needed: Vec<String>,
+    /// The first line of `admin.token_file`.
+    pub token: Option<Arc<str>>,
+}
+
+impl Control {
+    /// Wires the parts for the first policy.
+    ///
+    /// # Errors
+    /// When `admin.token_file` cannot be read.
+    pub fn new(file: PathBuf, compiled: Compiled, dial: Arc<dyn Dial>) -> Result<Arc<Self>, Problems> {
+        let metrics = Arc::new(Metrics::new());
+        let policy = Arc::new(compiled.policy);
+        let token = read_token(&file, &policy)?;
+        let admission = Arc::new(Admission::new(&policy, metrics.clone()));
+        let servers = Registry::new(metrics.clone());
+        let edition = wire(1, &policy, &admission, &servers);
+        show_limits(&metrics, &policy);
+        compiled.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let control = Self {
+            started: time::now(),
+            first: policy.clone(),
+            edition: Arc::new(ArcSwap::from_pointee(edition)),
+            admission,
+            lifecycle: Arc::default(),
+            slots: Arc::new(ConnectionSlots::new(policy.server.max_connections)),
+            stage: watch::Sender::new(Stage::Serving),
+            drain: drain::Drain::default(),
+            servers,
+            dial,
+            loaded: Mutex::new(Loaded {
+                at: SystemTime::now(),
+                last_error: None,
+                restart_needed: Vec::new(),
+                token,
+            }),
+            tried: Mutex::new(compile::read(&file).ok()),
+            generation: AtomicU64::new(1),
+            published: watch::Sender::new(1),
+            metrics,
+            file,
+        };
+        control.metrics.config_successful.set(1);
+        control.metrics.config_success_time.set(time::unix_seconds());
+        control.metrics.config_generation.set(1);
+        Ok(Arc::new(control))
+    }
+
+    /// Reads the policy file again, and applies it if it holds.
+    ///
+    /// # Errors
+    /// Every problem of the file; then nothing has changed.
+    pub fn reload(&self) -> Result<Vec<String>, Problems> {
+        // One at a time: the lock also keeps editions in order.
+        let mut loaded = self.loaded.lock();
+        let content = compile::read(&self.file);
+        *self.tried.lock() = content.as_ref().ok().cloned();
+        let outcome = compile::from_content(&self.file, content)
+            .and_then(|compiled| read_token(&self.file, &compiled.policy).map(|token| (compiled, token)));
+        match outcome {
+            Ok((compiled, token)) => {
+                self.metrics.config_reloads.with_label_values(&["success"]).inc();
+                Ok(self.apply(&mut loaded, compiled, token))
+            }
+            Err(problems) => {
+                self.metrics.config_reloads.with_label_values(&["failure"]).inc();
+                self.metrics.config_successful.set(0);
+                for problem in problems.as_slice() {
+                    tracing::error!("the policy was not reloaded: {problem}");
+                }
+                loaded.last_error = Some(problems.clone());
+                Err(problems)
+            }
+        }
+    }
+
+    fn apply(&self, loaded: &mut Loaded, compiled: Compiled, token: Option<Arc<str>>) -> Vec<String> {
+        let policy = Arc::new(compiled.policy);
+        // What was bound at the start is compared with, not what a later file asked for in vain.
+        let restart_needed = diff::needs_restart(&self.first, &policy);
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let edition = wire(generation, &policy, &self.admission, &self.servers);
+        show_limits(&self.metrics, &policy);
+        self.slots.resize(policy.server.max_connections);
+        self.edition.store(Arc::new(edition));
+        self.published.send_replace(generation);
+        self.metrics.config_successful.set(1);
+        self.metrics.config_success_time.set(time::unix_seconds());
+        self.metrics
+            .config_generation
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+        compiled.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        for key in &restart_needed {
+            tracing::warn!("`{key}` changed in the policy; that needs a restart, the rest of the file is in force");
+        }
+        tracing::info!(generation, "the policy was reloaded");
+        loaded.at = SystemTime::now();
+        loaded.last_error = None;
+        loaded.restart_needed.clone_from(&restart_needed);
+        loaded.token = token;
+        restart_needed
+    }
+
+    /// Whether this is the content that was tried last.
+    #[must_use]
+    pub fn has_tried(&self, content: &Option<Vec<u8>>) -> bool {
+        *self.tried.lock() == *content
+    }
+
+    /// What is known of the policy in force.
+    #[must_use]
+    pub fn loaded(&self) -> Loaded {
+        self.loaded.lock().clone()
+    }
+
+    /// The proxy of one worker: its connections to the servers are its own.
+    #[must_use]
+    pub fn proxy(&self) -> Proxy {
+        Proxy {
+            edition: self.edition.clone(),
+            admission: self.admission.clone(),
+            pools: Arc::new(Pools::new(self.dial.clone())),
+            lifecycle: self.lifecycle.clone(),
+            unrouted: Arc::new(self.metrics.route(NO_ROUTE)),
+        }
+    }
+
+    /// Runs the health checks of whichever edition is in force. Never ends.
+    pub async fn check_health(self: Arc<Self>) {
+        let mut published = self.published.subscribe();
+        loop {
+            let upstreams = self.edition.load().upstreams.clone();
+            let checks = upstreams
+                .into_iter()
+                .map(|upstream| crate::upstream::health::check(upstream, self.dial.clone()));
+            let checks = futures_util::future::join_all(checks);
+            tokio::select! {
+                changed = published.changed() => if changed.is_err() { return },
+                () = async { checks.await; std::future::pending::<()>().await } => {}
+            }
+        }
+    }
+}
+
+fn wire(generation: u64, policy: &Arc<Policy>, admission: &Admission, servers: &Registry) -> Edition {
+    Edition {
+        generation,
+        policy: policy.clone(),
+        gates: admission.reconcile(policy),
+        upstreams: servers.reconcile(policy),
+        known: KnownFields::of(policy),
+    }
+}
+
+/// Shows the limits in force, and no others.
+fn show_limits(metrics: &Metrics, policy: &Policy) {
+    let limits = &metrics.concurrency_limit;
+    limits.reset();
+    limits
+        .with_label_values(&["global"])
+        .set(policy.limits.concurrency.into());
+    for route in &policy.routes {
+        if let Some(limit) = route.concurrency {
+            limits
+                .with_label_values(&[&format!("route:{}", route.name)])
+                .set(limit.into());
+        }
+    }
+    for upstream in &policy.upstreams {
+        if let Some(limit) = upstream.effective_concurrency() {
+            limits
+                .with_label_values(&[&format!("upstream:{}", upstream.name)])
+                .set(limit.into());
+        }
+    }
+}
+
+/// The admin token: the first line of its file, which stands beside the policy file unless its path is absolute.
+fn read_token(file: &Path, policy: &Policy) -> Result<Option<Arc<str>>, Problems> {
+    let Some(path) = &policy.admin.token_file else {
+        return Ok(None);
+    };
+    let path = file.parent().unwrap_or(Path::new("")).join(path);
+    let refused = |why: String| {
+        Problems::of_file(
+            &file.to_string_lossy(),
+            format!("admin.token_file: {}: {why}", path.display()),
+        )
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
+    let token = text.lines().next().unwrap_or("").trim();
+    if token.is_empty() {
+        return Err(refused("its first line is empty".into()));
+    }
+    Ok(Some(token.into()))
+}
