@@ -81,12 +81,13 @@ pub async fn serve<S: Downstream>(
         departure: None,
         timer: Box::pin(tokio::time::sleep(limits.header_timeout)),
         stage_changed: Box::pin(change_of(service.stage.clone())),
-        stage: service.stage,
+        stage: service.stage.clone(),
         told_to_end: false,
     };
     let end = poll_fn(|cx| driver.poll(cx)).await;
     let Some(refusal) = end else { return };
     // hyper has made no request of it, so the answer is written past hyper.
+    service.proxy.unrouted.rejected(refusal.reason());
     if let Some(parts) = driver.http.take().and_then(UpgradeableConnection::into_parts) {
         let mut wire = parts.io.into_inner();
         let answer = refusal.into_bytes();
@@ -138,7 +139,8 @@ struct Driver<S: Downstream> {
 
 impl<S: Downstream> Driver<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        loop {
+        // Twice at the most: once as it was woken, and once more where that left it something to be told.
+        for _ in 0..2 {
             self.connection.set_reading(false);
             let Some(http) = &mut self.http else {
                 return Poll::Ready(None);
@@ -147,7 +149,7 @@ impl<S: Downstream> Driver<S> {
                 self.http = None;
                 return Poll::Ready(None);
             }
-            if self.connection.is_head_too_large() {
+            if self.connection.is_head_too_large() && !self.connection.is_in_exchange() {
                 return Poll::Ready(Some(Refusal::HeadTooLarge {
                     limit: self.limits.max_header_bytes,
                 }));
