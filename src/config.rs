@@ -14,7 +14,8 @@ mod suggest;
 mod tree;
 mod values;
 
-pub use document::{Document, MAX_BYTES, MAX_DEPTH, MAX_NODES};
+pub use document::{Document, MAX_BYTES};
+pub use events::{MAX_DEPTH, MAX_NODES};
 pub use fields::Fields;
 pub use problem::{Fault, Problem, Problems};
 pub use reader::{Cursor, Sink};

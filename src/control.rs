@@ -96,7 +96,7 @@ impl Control {
                 restart_needed: Vec::new(),
                 token,
             }),
-            tried: Mutex::new(compile::read(&file).ok()),
+            tried: Mutex::new(Some(compiled.source)),
             generation: AtomicU64::new(1),
             published: watch::Sender::new(1),
             metrics,

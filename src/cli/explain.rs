@@ -116,9 +116,9 @@ fn describe(policy: &Policy, place: usize, view: &HeadView<'_>, body: &Bytes) ->
     line(
         "route",
         format!(
-            "{} (the {} of {}: {})",
+            "{} (number {} of {}: {})",
             route.name,
-            ordinal(place),
+            place + 1,
             policy.routes.len(),
             why(route)
         ),
@@ -273,14 +273,5 @@ fn abandoned_line(route: &Route) -> String {
         Abandoned::Auto => {
             format!("finished before the response head, for at most {limit}; cancelled once the body streams")
         }
-    }
-}
-
-fn ordinal(place: usize) -> String {
-    match place + 1 {
-        1 => "first".into(),
-        2 => "second".into(),
-        3 => "third".into(),
-        n => format!("{n}th"),
     }
 }

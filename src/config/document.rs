@@ -5,10 +5,6 @@ use super::{Cursor, Kind, Node, Sink};
 
 /// A larger file is refused before it is parsed: 1 MiB.
 pub const MAX_BYTES: usize = 1 << 20;
-/// Mappings in lists in mappings …: no policy needs more levels.
-pub const MAX_DEPTH: usize = 32;
-/// Values in all, those that aliases stand for counted every time.
-pub const MAX_NODES: usize = 50_000;
 
 /// A policy file that is sound YAML: one document, a mapping, every key a text that stands once in its mapping.
 #[derive(Debug, Clone, PartialEq)]
@@ -213,8 +209,8 @@ mod tests {
     #[test]
     fn depth_is_bounded() {
         let deep = |levels: usize| format!("a: {}{}", "[".repeat(levels), "]".repeat(levels));
-        parse(&deep(MAX_DEPTH - 1)).expect("just deep enough");
-        assert!(refused(&deep(MAX_DEPTH)).contains("deeper than 32 levels"));
+        parse(&deep(crate::config::MAX_DEPTH - 1)).expect("just deep enough");
+        assert!(refused(&deep(crate::config::MAX_DEPTH)).contains("deeper than 32 levels"));
         assert!(refused(&deep(500_000)).contains("no valid YAML")); // the scanner has a bound of its own
     }
 

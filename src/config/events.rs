@@ -4,10 +4,14 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput};
 
-use super::document::{MAX_DEPTH, MAX_NODES};
 use super::problem::Problem;
 use super::tree::key_path;
 use super::{Entry, Fault, Kind, Node, Position, Scalar, Sink, Value, quoted};
+
+/// Mappings in lists in mappings …: no policy needs more levels.
+pub const MAX_DEPTH: usize = 32;
+/// Values in all, those that aliases stand for counted every time.
+pub const MAX_NODES: usize = 50_000;
 
 /// The tree of the only document; `None` when there is none.
 ///

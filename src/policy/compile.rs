@@ -55,7 +55,8 @@ pub struct Compiled {
     pub policy: Policy,
     /// What is surely not meant, but harmless; in the order of the file.
     pub warnings: Vec<Problem>,
-    pub document: Document,
+    /// The bytes of the file.
+    pub source: Vec<u8>,
 }
 
 /// Reads a policy file from disk, with the process's environment.
@@ -109,7 +110,7 @@ pub fn compile(file_name: &str, bytes: &[u8], env: &dyn Fn(&str) -> Option<Strin
         Some(policy) if !sink.has_problems() => Ok(Compiled {
             policy,
             warnings: sink.into_warnings(),
-            document,
+            source: bytes.to_vec(),
         }),
         _ => Err(sink.into_problems()),
     }

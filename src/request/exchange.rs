@@ -113,6 +113,10 @@ pub struct Exchange {
     waker: AtomicWaker,
     /// When the reader was handed a piece that it has not asked beyond, in nanoseconds after `arrived`; 0: it has.
     handed: AtomicU64,
+    /// Nanoseconds for which the reader may take nothing.
+    idle: AtomicU64,
+    /// Nanoseconds after `arrived`.
+    end: AtomicU64,
     upload_fault: AtomicU8,
     upload_complete: AtomicBool,
     /// Whether the upload waits for the client (and not for the upstream to take more).
@@ -141,6 +145,8 @@ impl Exchange {
             interrupted: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             handed: AtomicU64::new(0),
+            idle: AtomicU64::new(u64::MAX),
+            end: AtomicU64::new(u64::MAX),
             upload_fault: AtomicU8::new(0),
             upload_complete: AtomicBool::new(false),
             upload_waits: AtomicBool::new(false),
@@ -259,12 +265,20 @@ impl Exchange {
         self.handed.store(0, Ordering::Relaxed);
     }
 
-    /// Since when the reader has not asked for more.
+    /// Sets how long the reader may take nothing, and when all must be over.
+    pub fn set_deadlines(&self, idle: Duration, end: Option<Instant>) {
+        self.idle
+            .store(u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.end
+            .store(end.map_or(u64::MAX, |end| self.nanos(end)), Ordering::Relaxed);
+    }
+
+    /// By when the reader must ask for more; `None` while it need not.
     #[must_use]
-    pub fn handed_since(&self) -> Option<Instant> {
-        Some(self.handed.load(Ordering::Relaxed))
-            .filter(|nanos| *nanos > 0)
-            .map(|nanos| self.at(nanos))
+    pub fn reader_deadline(&self) -> Option<Instant> {
+        let handed = self.handed.load(Ordering::Relaxed);
+        let idle = self.idle.load(Ordering::Relaxed);
+        (handed > 0).then(|| self.at(handed.saturating_add(idle).min(self.end.load(Ordering::Relaxed))))
     }
 
     /// Notes a piece of the client's body on its way; `waits`: the next one is the client's to send.
@@ -345,10 +359,13 @@ mod tests {
     async fn a_reader_is_stalled_from_the_piece_it_was_handed_until_it_asks_for_more() {
         let exchange = exchange();
         tokio::time::advance(Duration::from_secs(3)).await;
+        exchange.set_deadlines(Duration::from_secs(5), None);
         exchange.handed_piece();
-        assert_eq!(exchange.handed_since(), Some(time::now()));
+        assert_eq!(exchange.reader_deadline(), Some(time::now() + Duration::from_secs(5)));
+        exchange.set_deadlines(Duration::from_secs(5), Some(time::now() + Duration::from_secs(1)));
+        assert_eq!(exchange.reader_deadline(), Some(time::now() + Duration::from_secs(1)));
         exchange.asked_for_more();
-        assert_eq!(exchange.handed_since(), None);
+        assert_eq!(exchange.reader_deadline(), None);
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl GuardedBody {
         }
         let timeouts = permit.gates().policy.timeouts;
         let total = (!timeouts.total.is_zero()).then(|| time::after(permit.since(), timeouts.total));
+        permit.exchange().set_deadlines(timeouts.idle, total);
         ProxyBody::Guarded(Box::new(Self {
             held: Some(Held { answer, permit, ending }),
             status,

@@ -310,7 +310,7 @@ fn rejection_detail(rejection: &Rejection) -> Cow<'static, str> {
             seconds(*waited)
         )
         .into(),
-        Rejection::Interrupted => "The request was ended by an operator or by a newer request of its session.".into(),
+        Rejection::Interrupted => "The request was ended by an operator.".into(),
     }
 }
 

@@ -68,15 +68,6 @@ pub async fn serve<S: Downstream>(
         http: Some(http),
         connection,
         limits,
-        idle: service
-            .proxy
-            .edition
-            .load()
-            .policy
-            .routes
-            .iter()
-            .map(|route| route.timeouts.idle)
-            .max(),
         watchable,
         departure: None,
         timer: Box::pin(tokio::time::sleep(limits.header_timeout)),
@@ -127,8 +118,6 @@ struct Driver<S: Downstream> {
     http: Option<UpgradeableConnection<TokioIo<Wire<S>>, Requests>>,
     connection: Arc<Connection>,
     limits: ConnectionLimits,
-    /// The longest of the routes' idle timeouts: how long a reader may take nothing.
-    idle: Option<Duration>,
     watchable: Option<Watchable>,
     departure: Option<Departure>,
     timer: Pin<Box<Sleep>>,
@@ -234,16 +223,16 @@ impl<S: Downstream> Driver<S> {
     }
 
     fn deadline(&self, now: Instant) -> (Instant, End) {
-        let idle = self.idle.unwrap_or(self.limits.keep_alive_timeout);
         match self.connection.waits() {
             Waits::Head(since) => (
                 time::after(since, self.limits.header_timeout),
                 Some(Refusal::HeadTimeout),
             ),
             Waits::Request(since) => (time::after(since, self.limits.keep_alive_timeout), None),
-            Waits::Reader(since) => (time::after(since, idle), None),
+            Waits::Taker(deadline) => (deadline, None),
+            Waits::Reader(since) => (time::after(since, self.limits.keep_alive_timeout), None),
             Waits::Ended(since) => (time::after(since, LISTENS_STILL), None),
-            Waits::Nothing => (time::after(now, idle), None),
+            Waits::Nothing => (time::after(now, self.limits.keep_alive_timeout), None),
         }
     }
 }

@@ -48,7 +48,6 @@ pub async fn serve<S: Downstream>(
     let streams = Streams {
         called: Arc::default(),
         open: Arc::default(),
-        idle: longest_idle(&service),
     };
     let requests = Requests {
         rim: rim::around(service.proxy.clone()),
@@ -88,17 +87,6 @@ pub async fn serve<S: Downstream>(
             return;
         }
     }
-}
-
-fn longest_idle(service: &Service) -> Duration {
-    let edition = service.proxy.edition.load();
-    edition
-        .policy
-        .routes
-        .iter()
-        .map(|route| route.timeouts.idle)
-        .max()
-        .unwrap_or(Duration::from_secs(60))
 }
 
 /// A socket with what was read of it before.
@@ -177,7 +165,6 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 struct Streams {
     called: Arc<Mutex<Option<Arc<Exchange>>>>,
     open: Arc<AtomicUsize>,
-    idle: Duration,
 }
 
 impl<F> hyper::rt::Executor<F> for Streams
@@ -189,7 +176,6 @@ where
         let exchange = self.called.lock().take();
         self.open.fetch_add(1, Ordering::Relaxed);
         let open = Open(self.open.clone());
-        let idle = self.idle;
         tokio::spawn(async move {
             let _open = open;
             match exchange {
@@ -197,7 +183,6 @@ where
                     Watched {
                         stream,
                         exchange,
-                        idle,
                         timer: None,
                     }
                     .await
@@ -223,7 +208,6 @@ pin_project_lite::pin_project! {
         #[pin]
         stream: F,
         exchange: Arc<Exchange>,
-        idle: Duration,
         timer: Option<Pin<Box<Sleep>>>,
     }
 }
@@ -237,13 +221,13 @@ impl<F: Future> Future for Watched<F> {
         if this.stream.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        while let Some(since) = this.exchange.handed_since() {
-            let deadline = time::after(since, *this.idle);
+        while let Some(deadline) = this.exchange.reader_deadline() {
             if deadline <= time::now() {
                 return Poll::Ready(());
             }
             let timer = this.timer.get_or_insert_with(|| Box::pin(time::sleep_until(deadline)));
-            if timer.is_elapsed() {
+            let due = tokio::time::Instant::from_std(deadline);
+            if timer.is_elapsed() || due < timer.deadline() {
                 timer.as_mut().reset(tokio::time::Instant::from_std(deadline));
             }
             if timer.as_mut().poll(cx).is_pending() {

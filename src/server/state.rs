@@ -31,6 +31,7 @@ struct State {
     answering: bool,
     /// The client will send no more.
     ended: bool,
+    /// Since when that is known, or since when it was written to last.
     ended_since: Option<Instant>,
     /// The answer goes out in chunks.
     chunked: bool,
@@ -130,6 +131,10 @@ impl Connection {
     pub fn wrote(&self, blocked: bool) {
         let mut state = self.state.lock();
         state.flushed = false;
+        // Every write finds out whether the client still listens.
+        if state.ended_since.is_some() && !blocked {
+            state.ended_since = Some(time::now());
+        }
         if blocked {
             state.blocked_since.get_or_insert_with(time::now);
         } else {
@@ -250,7 +255,7 @@ impl Connection {
     /// What the connection waits for, and since when.
     pub fn waits(&self) -> Waits {
         let state = self.state.lock();
-        if let Some(since) = state.blocked_since {
+        if let (Some(since), Some(_)) = (state.blocked_since, state.idle_since) {
             return Waits::Reader(since);
         }
         if let (Some(since), None, false) = (state.ended_since, state.idle_since, state.upgraded)
@@ -264,10 +269,8 @@ impl Connection {
             (Some(since), None) => Waits::Request(since),
             (None, _) => {
                 let current = self.current.lock();
-                current
-                    .as_ref()
-                    .and_then(|exchange| exchange.handed_since())
-                    .map_or(Waits::Nothing, Waits::Reader)
+                let deadline = current.as_ref().and_then(|exchange| exchange.reader_deadline());
+                deadline.map_or(Waits::Nothing, Waits::Taker)
             }
         }
     }
@@ -286,7 +289,9 @@ pub enum Waits {
     Head(Instant),
     /// The next request.
     Request(Instant),
-    /// The client, to take what there is.
+    /// The client, to take the next piece of its answer by then.
+    Taker(Instant),
+    /// The client, to take the last octets of an answer.
     Reader(Instant),
     /// A client that sends no more, and that cannot be asked whether it listens.
     Ended(Instant),

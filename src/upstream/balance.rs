@@ -15,6 +15,8 @@ use crate::upstream::{Shared, Upstream, server::Server};
 pub struct Slot {
     server: Arc<Server>,
     shared: Arc<Shared>,
+    /// Whether it counts against the server's limit.
+    counts: bool,
 }
 
 impl Slot {
@@ -26,11 +28,25 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if !self.counts {
+            self.server.leave_beside();
+            return;
+        }
         self.server.leave();
         if self.server.limit().is_some() {
             self.shared.slot_came_back.notify_waiters();
         }
     }
+}
+
+/// What decides about the server of one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    pub session: Option<&'a str>,
+    /// Servers that were tried already.
+    pub tried: &'a [u64],
+    /// It takes no slot, and waits for none.
+    pub exempt: bool,
 }
 
 /// No server may get the request.
@@ -48,11 +64,11 @@ impl Upstream {
     ///
     /// # Errors
     /// [`NoServer`] when none is healthy. `Ok(None)`: wait with [`wait_for_slot`](Self::wait_for_slot).
-    pub fn try_slot(&self, session: Option<&str>, tried: &[u64]) -> Result<Option<Slot>, NoServer> {
-        if self.shared.lines.active() > 0 {
+    pub fn try_slot(&self, wanted: &Wanted<'_>) -> Result<Option<Slot>, NoServer> {
+        if self.shared.lines.active() > 0 && !wanted.exempt {
             return if self.is_available() { Ok(None) } else { Err(NoServer) };
         }
-        match self.choose(session, tried)? {
+        match self.choose(wanted)? {
             Choice::Taken(slot) => Ok(Some(slot)),
             Choice::Full(_) => Ok(None),
         }
@@ -62,8 +78,8 @@ impl Upstream {
     ///
     /// # Errors
     /// [`NoServer`] when none is healthy (any more).
-    pub async fn wait_for_slot(&self, session: Option<&str>, tried: &[u64]) -> Result<Slot, NoServer> {
-        let line = match self.choose(session, tried)? {
+    pub async fn wait_for_slot(&self, wanted: &Wanted<'_>) -> Result<Slot, NoServer> {
+        let line = match self.choose(wanted)? {
             // It came free meanwhile; those in the line are told of it as well, so the first of them still gets it.
             Choice::Taken(slot) if self.shared.lines.active() == 0 => return Ok(slot),
             Choice::Taken(_) => None,
@@ -78,28 +94,33 @@ impl Upstream {
             let came_back = self.shared.slot_came_back.notified();
             tokio::pin!(came_back);
             came_back.as_mut().enable();
-            match self.choose(session, tried)? {
+            match self.choose(wanted)? {
                 Choice::Taken(slot) => return Ok(slot),
                 Choice::Full(_) => came_back.await,
             }
         }
     }
 
-    fn choose(&self, session: Option<&str>, tried: &[u64]) -> Result<Choice, NoServer> {
+    fn choose(&self, wanted: &Wanted<'_>) -> Result<Choice, NoServer> {
         let healthy = || self.servers.iter().filter(|server| server.is_healthy());
-        let fresh = || healthy().filter(|server| !tried.contains(&server.id));
+        let fresh = || healthy().filter(|server| !wanted.tried.contains(&server.id));
         let any_fresh = fresh().next().is_some();
-        let asked = || healthy().filter(move |server| !any_fresh || !tried.contains(&server.id));
-        if let (Balance::Session, Some(session)) = (self.policy.balance, session) {
+        let asked = || healthy().filter(move |server| !any_fresh || !wanted.tried.contains(&server.id));
+        if let (Balance::Session, Some(session)) = (self.policy.balance, wanted.session) {
             let server = asked().max_by(|a, b| rendezvous(session, a).total_cmp(&rendezvous(session, b)));
             let server = server.ok_or(NoServer)?;
-            return Ok(self.enter(server).map_or(Choice::Full(Some(server.id)), Choice::Taken));
+            return Ok(self
+                .enter(server, wanted)
+                .map_or(Choice::Full(Some(server.id)), Choice::Taken));
         }
         let start = self.shared.round.fetch_add(1, Ordering::Relaxed);
         let mut some = false;
         // Another worker may take the slot between the look and the entry; then look again.
         for _ in 0..=self.servers.len() {
-            let open: Vec<&Arc<Server>> = asked().inspect(|_| some = true).filter(|s| s.has_room()).collect();
+            let open: Vec<&Arc<Server>> = asked()
+                .inspect(|_| some = true)
+                .filter(|server| wanted.exempt || server.has_room())
+                .collect();
             if open.is_empty() {
                 break;
             }
@@ -109,17 +130,23 @@ impl Upstream {
                 // The first of equals, from where the round begins.
                 Balance::LeastInflight | Balance::Session => turned.min_by(|a, b| load(a).total_cmp(&load(b))),
             };
-            if let Some(slot) = chosen.and_then(|server| self.enter(server)) {
+            if let Some(slot) = chosen.and_then(|server| self.enter(server, wanted)) {
                 return Ok(Choice::Taken(slot));
             }
         }
         if some { Ok(Choice::Full(None)) } else { Err(NoServer) }
     }
 
-    fn enter(&self, server: &Arc<Server>) -> Option<Slot> {
-        server.try_enter().then(|| Slot {
+    fn enter(&self, server: &Arc<Server>, wanted: &Wanted<'_>) -> Option<Slot> {
+        if wanted.exempt {
+            server.enter_beside();
+        } else if !server.try_enter() {
+            return None;
+        }
+        Some(Slot {
             server: server.clone(),
             shared: self.shared.clone(),
+            counts: !wanted.exempt,
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::policy::Timeouts;
 use crate::request::exchange::{Exchange, Phase};
 use crate::time;
 use crate::upstream::Upstream;
-use crate::upstream::balance::Slot;
+use crate::upstream::balance::{Slot, Wanted};
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::response_framing;
 use crate::upstream::pool::{Lease, Pools, SendFailed};
@@ -181,7 +181,12 @@ impl Upstream {
         let mut request = request;
         let mut tried = Vec::new();
         loop {
-            let slot = self.slot(session, &tried, exchange, &deadlines).await?;
+            let wanted = Wanted {
+                session,
+                tried: &tried,
+                exempt: permit.gates().policy.exempt,
+            };
+            let slot = self.slot(&wanted, exchange, &deadlines).await?;
             tried.push(slot.server().id);
             let last = tried.len() as u32 >= retry.attempts;
             let spare = if last || !(retry.on_429 || retry.on_503) {
@@ -209,25 +214,19 @@ impl Upstream {
         matches!(status, 429 if self.policy.retry.on_429) || matches!(status, 503 if self.policy.retry.on_503)
     }
 
-    async fn slot(
-        &self,
-        session: Option<&str>,
-        tried: &[u64],
-        exchange: &Exchange,
-        deadlines: &Deadlines<'_>,
-    ) -> Result<Slot, Failure> {
+    async fn slot(&self, wanted: &Wanted<'_>, exchange: &Exchange, deadlines: &Deadlines<'_>) -> Result<Slot, Failure> {
         let failure = |failure| {
             self.count(failure);
             failure
         };
-        match self.try_slot(session, tried) {
+        match self.try_slot(wanted) {
             Ok(Some(slot)) => return Ok(slot),
             Ok(None) => {}
             Err(_) => return Err(failure(Failure::Unavailable)),
         }
         exchange.enter(Phase::Server);
         let since = time::now();
-        let waiting = tokio::time::timeout(deadlines.room, self.wait_for_slot(session, tried)).await;
+        let waiting = tokio::time::timeout(deadlines.room, self.wait_for_slot(wanted)).await;
         exchange.add_queued(time::now().saturating_duration_since(since));
         match waiting {
             Ok(Ok(slot)) => Ok(slot),

@@ -19,6 +19,8 @@ pub struct Server {
     /// 0: no limit of its own.
     limit: AtomicUsize,
     in_flight: AtomicUsize,
+    /// Requests here that take no slot.
+    beside: AtomicUsize,
     /// The last word of the active checks.
     passes_checks: AtomicBool,
     checks_in_a_row: AtomicU32,
@@ -40,6 +42,7 @@ impl Server {
             weight: AtomicU32::new(1),
             limit: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
+            beside: AtomicUsize::new(0),
             passes_checks: AtomicBool::new(true),
             checks_in_a_row: AtomicU32::new(0),
             failures_in_a_row: AtomicU32::new(0),
@@ -71,7 +74,7 @@ impl Server {
     /// Requests at this server now.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.load(Ordering::Relaxed) + self.beside.load(Ordering::Relaxed)
     }
 
     /// Connections open to it, and how many of them are idle.
@@ -95,7 +98,8 @@ impl Server {
 
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.limit().is_none_or(|limit| self.in_flight() < limit)
+        self.limit()
+            .is_none_or(|limit| self.in_flight.load(Ordering::Relaxed) < limit)
     }
 
     /// Takes a slot, if there is room.
@@ -110,6 +114,15 @@ impl Server {
 
     pub(super) fn leave(&self) {
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Counts a request that takes no slot.
+    pub(super) fn enter_beside(&self) {
+        self.beside.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn leave_beside(&self) {
+        self.beside.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Whether it may get requests: it passes its checks and is not ejected.
