@@ -61,9 +61,7 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener) {
 async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let routed = ServiceBuilder::new()
         .timeout(TIMEOUT)
-        .service(tower::service_fn(|request| async {
-            Ok::<_, Infallible>(route::route(&control, request).await)
-        }));
+        .service(tower::service_fn(|request| async { Ok::<_, Infallible>(route::route(&control, request).await) }));
     let answer = routed.oneshot(request).await;
     Ok(answer.unwrap_or_else(|_| answer::text(StatusCode::SERVICE_UNAVAILABLE, "this took too long\n")))
 }

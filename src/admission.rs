@@ -105,10 +105,7 @@ impl Admission {
             .upstreams
             .iter()
             .map(|upstream| {
-                *registry
-                    .upstreams
-                    .entry(upstream.name.clone())
-                    .or_insert_with(|| self.gate.add_scope(None))
+                *registry.upstreams.entry(upstream.name.clone()).or_insert_with(|| self.gate.add_scope(None))
             })
             .collect();
         let mut limits: Vec<_> = policy
@@ -120,19 +117,13 @@ impl Admission {
         let mut rates = HashMap::new();
         let mut gates = Vec::with_capacity(policy.routes.len());
         for route in &policy.routes {
-            let scope = *registry
-                .routes
-                .entry(route.name.clone())
-                .or_insert_with(|| self.gate.add_scope(None));
+            let scope = *registry.routes.entry(route.name.clone()).or_insert_with(|| self.gate.add_scope(None));
             limits.push((scope, route.concurrency.map(|n| n as usize)));
             let limiters = route.rate_limits.iter().map(|limit| {
                 let name = (route.name.clone(), limit.name.clone());
                 let state = registry.rate_state(&name, limit, &self.keys);
                 rates.insert(name, state.clone());
-                RateLimiter {
-                    policy: limit.clone(),
-                    state,
-                }
+                RateLimiter { policy: limit.clone(), state }
             });
             let limiters = limiters.collect();
             gates.push(Arc::new(RouteGates {
@@ -149,8 +140,7 @@ impl Admission {
         self.keys.resize(policy.limits.keys);
         let (bytes, share) = held_limits(policy);
         self.held.resize(bytes, share);
-        self.gate
-            .resize(policy.limits.concurrency as usize, queue_limits(policy), &limits);
+        self.gate.resize(policy.limits.concurrency as usize, queue_limits(policy), &limits);
         let widths: HashMap<&str, usize> = policy
             .routes
             .iter()
@@ -191,18 +181,12 @@ impl Registry {
 
 fn queue_limits(policy: &Policy) -> QueueLimits {
     let all = policy.limits.queue as usize;
-    QueueLimits {
-        all,
-        share: (all * usize::from(policy.limits.queue_share)).div_ceil(100).max(1),
-    }
+    QueueLimits { all, share: (all * usize::from(policy.limits.queue_share)).div_ceil(100).max(1) }
 }
 
 fn held_limits(policy: &Policy) -> (u64, u64) {
     let all = policy.limits.queue_bytes;
-    (
-        all,
-        (u128::from(all) * u128::from(policy.limits.queue_share)).div_ceil(100) as u64,
-    )
+    (all, (u128::from(all) * u128::from(policy.limits.queue_share)).div_ceil(100) as u64)
 }
 
 /// How fast requests go on, for an honest `Retry-After`: exponentially weighted means, of the time between two permits
@@ -217,12 +201,7 @@ struct Pace {
 
 impl Pace {
     fn new() -> Self {
-        Self {
-            start: time::now(),
-            last: AtomicU64::new(0),
-            between: AtomicU64::new(0),
-            held: AtomicU64::new(0),
-        }
+        Self { start: time::now(), last: AtomicU64::new(0), between: AtomicU64::new(0), held: AtomicU64::new(0) }
     }
 
     fn permit_came_back(&self, held: Duration) {

@@ -35,13 +35,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct PolicyFile {
     /// The policy file.
-    #[arg(
-        short = 'c',
-        long = "config",
-        env = "TURNWISE_CONFIG",
-        default_value = "gateway.yaml",
-        value_name = "FILE"
-    )]
+    #[arg(short = 'c', long = "config", env = "TURNWISE_CONFIG", default_value = "gateway.yaml", value_name = "FILE")]
     file: PathBuf,
 }
 

@@ -90,12 +90,7 @@ impl Control {
             drain: drain::Drain::default(),
             servers,
             dial,
-            loaded: Mutex::new(Loaded {
-                at: SystemTime::now(),
-                last_error: None,
-                restart_needed: Vec::new(),
-                token,
-            }),
+            loaded: Mutex::new(Loaded { at: SystemTime::now(), last_error: None, restart_needed: Vec::new(), token }),
             tried: Mutex::new(Some(compiled.source)),
             generation: AtomicU64::new(1),
             published: watch::Sender::new(1),
@@ -148,9 +143,7 @@ impl Control {
         self.published.send_replace(generation);
         self.metrics.config_successful.set(1);
         self.metrics.config_success_time.set(time::unix_seconds());
-        self.metrics
-            .config_generation
-            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         compiled.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         for key in &restart_needed {
             tracing::warn!("`{key}` changed in the policy; that needs a restart, the rest of the file is in force");
@@ -192,9 +185,8 @@ impl Control {
         let mut published = self.published.subscribe();
         loop {
             let upstreams = self.edition.load().upstreams.clone();
-            let checks = upstreams
-                .into_iter()
-                .map(|upstream| crate::upstream::health::check(upstream, self.dial.clone()));
+            let checks =
+                upstreams.into_iter().map(|upstream| crate::upstream::health::check(upstream, self.dial.clone()));
             let checks = futures_util::future::join_all(checks);
             tokio::select! {
                 changed = published.changed() => if changed.is_err() { return },
@@ -218,21 +210,15 @@ fn wire(generation: u64, policy: &Arc<Policy>, admission: &Admission, servers: &
 fn show_limits(metrics: &Metrics, policy: &Policy) {
     let limits = &metrics.concurrency_limit;
     limits.reset();
-    limits
-        .with_label_values(&["global"])
-        .set(policy.limits.concurrency.into());
+    limits.with_label_values(&["global"]).set(policy.limits.concurrency.into());
     for route in &policy.routes {
         if let Some(limit) = route.concurrency {
-            limits
-                .with_label_values(&[&format!("route:{}", route.name)])
-                .set(limit.into());
+            limits.with_label_values(&[&format!("route:{}", route.name)]).set(limit.into());
         }
     }
     for upstream in &policy.upstreams {
         if let Some(limit) = upstream.effective_concurrency() {
-            limits
-                .with_label_values(&[&format!("upstream:{}", upstream.name)])
-                .set(limit.into());
+            limits.with_label_values(&[&format!("upstream:{}", upstream.name)]).set(limit.into());
         }
     }
 }
@@ -244,10 +230,7 @@ fn read_token(file: &Path, policy: &Policy) -> Result<Option<Arc<str>>, Problems
     };
     let path = file.parent().unwrap_or(Path::new("")).join(path);
     let refused = |why: String| {
-        Problems::of_file(
-            &file.to_string_lossy(),
-            format!("admin.token_file: {}: {why}", path.display()),
-        )
+        Problems::of_file(&file.to_string_lossy(), format!("admin.token_file: {}: {why}", path.display()))
     };
     let text = std::fs::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
     let token = text.lines().next().unwrap_or("").trim();

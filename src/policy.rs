@@ -255,10 +255,7 @@ impl Session {
     /// Whether the key can only be known once the whole body is there.
     #[must_use]
     pub fn reads_body(&self) -> bool {
-        self.key
-            .iter()
-            .chain(&self.within)
-            .any(|source| matches!(source, KeySource::Json(_) | KeySource::Form(_)))
+        self.key.iter().chain(&self.within).any(|source| matches!(source, KeySource::Json(_) | KeySource::Form(_)))
     }
 }
 

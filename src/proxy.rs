@@ -105,10 +105,7 @@ impl Proxy {
         let visitor = identified.visitor(held);
         let received = &identified.received;
         let limits = &received.edition.policy.limits;
-        match self
-            .admission
-            .arrive(received.gates(), visitor, received.ending.exchange(), limits)
-        {
+        match self.admission.arrive(received.gates(), visitor, received.ending.exchange(), limits) {
             Ok(arrival) => Ok((identified, arrival)),
             Err(rejection) => Err(identified.received.refuse(rejection)),
         }

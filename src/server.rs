@@ -15,12 +15,15 @@ pub mod socket;
 pub mod state;
 pub mod wire;
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::proxy::Proxy;
+use crate::time;
 use departure::Departs;
 
 /// A byte stream from a client.
@@ -33,6 +36,17 @@ pub struct ConnectionLimits {
     pub header_timeout: Duration,
     pub keep_alive_timeout: Duration,
     pub max_header_bytes: usize,
+}
+
+/// A connection whose protocol is known.
+#[derive(Debug)]
+struct Accepted<S> {
+    socket: S,
+    /// What was read of it already.
+    ahead: Bytes,
+    address: SocketAddr,
+    began: Instant,
+    limits: ConnectionLimits,
 }
 
 /// How much longer connections may live.
@@ -69,11 +83,20 @@ impl Service {
 /// Serves one connection to its end, in whichever version of HTTP the client begins to speak.
 ///
 /// Dropping the future closes the connection; its requests end as if the client had left.
-pub async fn serve<S: Downstream>(socket: S, address: std::net::SocketAddr, service: Service) {
+pub async fn serve<S: Downstream>(socket: S, address: SocketAddr, service: Service) {
     let limits = service.limits();
-    match sniff::protocol(socket, limits.header_timeout).await {
-        sniff::Sniffed::Http1(socket, ahead) => http1::serve(socket, ahead, address, service, limits).await,
-        sniff::Sniffed::Http2(socket, ahead) => http2::serve(socket, ahead, address, service, limits).await,
+    let began = time::now();
+    let mut stage = service.stage.clone();
+    let closing = async {
+        if stage.wait_for(|stage| *stage >= Stage::Closing).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let sniffed = sniff::protocol(socket, limits.header_timeout, closing).await;
+    let accepted = |socket, ahead| Accepted { socket, ahead, address, began, limits };
+    match sniffed {
+        sniff::Sniffed::Http1(socket, ahead) => http1::serve(accepted(socket, ahead), service).await,
+        sniff::Sniffed::Http2(socket, ahead) => http2::serve(accepted(socket, ahead), service).await,
         sniff::Sniffed::Nothing => {}
     }
 }

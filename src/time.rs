@@ -21,9 +21,7 @@ pub fn sleep_until(deadline: Instant) -> tokio::time::Sleep {
 /// Seconds since 1970 by the wall clock, for people and dashboards only; nothing in the gateway decides by it.
 #[must_use]
 pub fn unix_seconds() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |d| d.as_secs_f64())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
 /// `now` plus `wait`, or some thirty years hence where that would overflow.

@@ -11,19 +11,19 @@ use std::path::{Path, PathBuf};
 const PLAN: &[(&str, u32, &str)] = &[
     ("cli", 12, "arguments in, exit codes out; nobody calls it but `main`"),
     (
-        "admin",
-        10,
-        "the operators' door: shows the gateway and tells it what to do",
-    ),
-    (
         "gateway",
         11,
-        "the composition root: threads that serve, signals, the file, the exit code",
+        "the process: opens both doors, starts threads, hears signals",
+    ),
+    (
+        "admin",
+        10,
+        "the operators' door: shows what runs and tells it what to do",
     ),
     (
         "control",
         9,
-        "what can be done with a running gateway: reload, drain, look",
+        "wires the parts, reloads, drains; knows nothing of who asks for it",
     ),
     (
         "server",
@@ -44,7 +44,7 @@ const PLAN: &[(&str, u32, &str)] = &[
     (
         "admission",
         4,
-        "who may go on and when: the gates in their order, with metrics around the mechanisms",
+        "who may go on and when: the gates in order, metrics around the mechanisms",
     ),
     (
         "request",

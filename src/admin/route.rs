@@ -69,16 +69,11 @@ pub async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Answer
     }
     if endpoint.is_guarded() && !may_pass(control.loaded().token.as_deref(), request.headers()) {
         let mut refused = answer::problem(StatusCode::UNAUTHORIZED, "Send `Authorization: Bearer <token>`.");
-        refused
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return refused;
     }
     if !request.method().is_safe() && is_cross_site(request.headers()) {
-        return answer::problem(
-            StatusCode::FORBIDDEN,
-            "A page of another site may not change anything here.",
-        );
+        return answer::problem(StatusCode::FORBIDDEN, "A page of another site may not change anything here.");
     }
     let query = request.uri().query().unwrap_or("");
     match endpoint {
@@ -110,11 +105,7 @@ pub async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Answer
 
 fn metrics(control: &Control) -> Answer {
     status::update_gauges(control);
-    answer::with(
-        StatusCode::OK,
-        "text/plain; version=0.0.4; charset=utf-8",
-        control.metrics.text().into(),
-    )
+    answer::with(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", control.metrics.text().into())
 }
 
 async fn reload(control: Arc<Control>) -> Answer {
@@ -132,27 +123,19 @@ async fn reload(control: Arc<Control>) -> Answer {
             StatusCode::UNPROCESSABLE_ENTITY,
             &json!({ "reloaded": false, "generation": generation, "valid": false, "problems": problems }),
         ),
-        Err(_) => answer::problem(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "The reload failed; the log has the details.",
-        ),
+        Err(_) => answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "The reload failed; the log has the details."),
     }
 }
 
 /// Whether the asker has the token, if one is needed. The time it takes does not tell how much of it was right.
 fn may_pass(token: Option<&str>, headers: &HeaderMap) -> bool {
     let Some(token) = token else { return true };
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .map_or(&[][..], |value| value.as_bytes());
+    let given = headers.get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
     let Some((scheme, given)) = given.split_at_checked("Bearer ".len()) else {
         return false;
     };
     let digest = |bytes: &[u8]| <sha2::Sha256 as sha2::Digest>::digest(bytes);
-    let differing = digest(given)
-        .iter()
-        .zip(digest(token.as_bytes()))
-        .fold(0, |all, (a, b)| all | (a ^ b));
+    let differing = digest(given).iter().zip(digest(token.as_bytes())).fold(0, |all, (a, b)| all | (a ^ b));
     scheme.eq_ignore_ascii_case(b"Bearer ") && differing == 0
 }
 
@@ -161,9 +144,6 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("")) else {
         return false;
     };
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or("");
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
     origin.split_once("://").is_none_or(|(_, authority)| authority != host)
 }

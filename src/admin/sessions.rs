@@ -43,10 +43,7 @@ pub(super) fn list(control: &Control, query: &str) -> Answer {
         Some(_) => return answer::problem(StatusCode::BAD_REQUEST, "limit is a number up to 10000."),
     };
     let mut all = Vec::new();
-    control
-        .admission
-        .sessions
-        .for_each(|key, members| all.extend(row(key, members)));
+    control.admission.sessions.for_each(|key, members| all.extend(row(key, members)));
     if by_age {
         all.sort_by_key(|row| row.arrived);
     } else {
@@ -149,17 +146,10 @@ pub(super) fn end(control: &Control, key: &str, query: &str) -> Answer {
     if lanes.is_empty() {
         return answer::problem(StatusCode::NOT_FOUND, "No request of this session runs or waits.");
     }
-    let ended: Vec<_> = lanes
-        .into_iter()
-        .flat_map(|(_, members)| members)
-        .filter(|exchange| running || is_waiting(exchange))
-        .collect();
+    let ended: Vec<_> =
+        lanes.into_iter().flat_map(|(_, members)| members).filter(|exchange| running || is_waiting(exchange)).collect();
     // Those who wait first: else the end of the running one would let the next begin.
     ended.iter().rev().for_each(|exchange| exchange.interrupt());
-    tracing::info!(
-        requests = ended.len(),
-        running,
-        "an operator ended requests of a session"
-    );
+    tracing::info!(requests = ended.len(), running, "an operator ended requests of a session");
     answer::json(StatusCode::OK, &json!({ "key": key, "ended": ended.len() }))
 }

@@ -47,13 +47,7 @@ pub(super) fn health(control: &Control) -> Value {
     let census = Census::take(control);
     let status = if control.drain.is_asked() {
         "draining"
-    } else if control
-        .edition
-        .load()
-        .upstreams
-        .iter()
-        .all(|upstream| upstream.is_available())
-    {
+    } else if control.edition.load().upstreams.iter().all(|upstream| upstream.is_available()) {
         "healthy"
     } else {
         "degraded"
@@ -146,9 +140,7 @@ pub(super) fn update_gauges(control: &Control) {
     let admission = &control.admission;
     let census = Census::take(control);
     let whole = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    metrics
-        .queue_bytes
-        .set(i64::try_from(admission.held.total()).unwrap_or(i64::MAX));
+    metrics.queue_bytes.set(i64::try_from(admission.held.total()).unwrap_or(i64::MAX));
     metrics.oldest_wait.set(seconds_since(census.oldest_wait));
     metrics.oldest_in_flight.set(seconds_since(census.oldest_running));
     metrics.sessions_active.set(whole(admission.sessions.active()));
@@ -163,14 +155,8 @@ pub(super) fn update_gauges(control: &Control) {
             open += of_server;
             idle += idle_of_server;
         }
-        metrics
-            .upstream_connections
-            .with_label_values(&[name, "idle"])
-            .set(whole(idle));
-        metrics
-            .upstream_connections
-            .with_label_values(&[name, "active"])
-            .set(whole(open.saturating_sub(idle)));
+        metrics.upstream_connections.with_label_values(&[name, "idle"]).set(whole(idle));
+        metrics.upstream_connections.with_label_values(&[name, "active"]).set(whole(open.saturating_sub(idle)));
     }
 }
 

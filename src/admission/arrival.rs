@@ -64,12 +64,7 @@ impl Admission {
         let mut tokens = Tokens::default();
         let mut waits = Vec::new();
         for (place, limiter) in gates.rates.iter().enumerate() {
-            let key = RateKey::of(
-                &limiter.policy.per,
-                visitor.session.as_ref(),
-                visitor.client,
-                visitor.headers,
-            );
+            let key = RateKey::of(&limiter.policy.per, visitor.session.as_ref(), visitor.client, visitor.headers);
             match limiter.policy.when_exceeded {
                 WhenExceeded::Wait { .. } => waits.push((place, key)),
                 WhenExceeded::Reject => {
@@ -110,14 +105,8 @@ impl Admission {
             return Ok(None);
         };
         let width = session.concurrency.get() as usize;
-        let key = LaneKey {
-            lane: session.lane.clone(),
-            session: key,
-        };
-        match self
-            .sessions
-            .arrive(key, width, session.queue as usize, exchange.clone())
-        {
+        let key = LaneKey { lane: session.lane.clone(), session: key };
+        match self.sessions.arrive(key, width, session.queue as usize, exchange.clone()) {
             Ok(turn) => {
                 if !turn.is_granted() {
                     exchange.enter(Phase::Turn);
@@ -127,14 +116,9 @@ impl Admission {
             Err(LaneRefused::Full) => {
                 gates.metrics.turn.wait.observe(0.0);
                 let retry_after = self.pace.turn_time(1);
-                Err(Rejection::SessionQueueFull {
-                    waiting: session.queue,
-                    retry_after,
-                })
+                Err(Rejection::SessionQueueFull { waiting: session.queue, retry_after })
             }
-            Err(LaneRefused::Keys) => Err(Rejection::KeyTableFull {
-                retry_after: self.pace.gate_time(1),
-            }),
+            Err(LaneRefused::Keys) => Err(Rejection::KeyTableFull { retry_after: self.pace.gate_time(1) }),
         }
     }
 }
@@ -155,14 +139,7 @@ impl Arrival {
             () = exchange.interrupted() => Err(Rejection::Interrupted),
         };
         match passed {
-            Ok(place) => Ok(Permit::new(
-                self.admission,
-                self.gates,
-                self.exchange,
-                self.tokens,
-                self.turn,
-                place,
-            )),
+            Ok(place) => Ok(Permit::new(self.admission, self.gates, self.exchange, self.tokens, self.turn, place)),
             Err(rejection) => {
                 self.tokens.give_back();
                 Err(rejection)
@@ -175,11 +152,7 @@ impl Arrival {
         for (place, key) in std::mem::take(&mut self.waits) {
             self.wait_for_rate(place, key).await?;
         }
-        let place = if self.gates.policy.exempt {
-            None
-        } else {
-            Some(self.wait_for_place().await?)
-        };
+        let place = if self.gates.policy.exempt { None } else { Some(self.wait_for_place().await?) };
         self.held = None;
         Ok(place)
     }
@@ -193,10 +166,7 @@ impl Arrival {
             return Ok(());
         }
         let queueing = queueing.waits(Phase::Turn);
-        if within(session.queue_timeout, queueing.since, turn.granted())
-            .await
-            .is_some()
-        {
+        if within(session.queue_timeout, queueing.since, turn.granted()).await.is_some() {
             return Ok(());
         }
         Err(Rejection::SessionQueueTimeout {
@@ -213,11 +183,7 @@ impl Arrival {
         let queueing = Queueing::new(&self.gates.metrics.rate, &self.exchange);
         let state = &limiter.state;
         // First come, first served before each bucket: the head of a line of its own sleeps until its token is there.
-        let mut line = match self
-            .admission
-            .rate_lines
-            .arrive((state.id, key.clone()), 1, queue as usize, ())
-        {
+        let mut line = match self.admission.rate_lines.arrive((state.id, key.clone()), 1, queue as usize, ()) {
             Ok(line) => line,
             Err(LaneRefused::Full) => return Err(limiter.rejection(NotTaken::Wait(state.table.until_full(&key)))),
             Err(LaneRefused::Keys) => return Err(limiter.rejection(NotTaken::Keys)),
@@ -252,12 +218,7 @@ impl Arrival {
             Priority::Normal => 1,
             Priority::Low => 2,
         };
-        let wish = Wish {
-            route: self.gates.scope,
-            upstream: self.gates.upstream,
-            class,
-            key: self.fair,
-        };
+        let wish = Wish { route: self.gates.scope, upstream: self.gates.upstream, class, key: self.fair };
         let pace = &self.admission.pace;
         let gate = &self.admission.gate;
         let mut place = gate.arrive(wish).map_err(|full| Rejection::QueueFull {
@@ -273,10 +234,9 @@ impl Arrival {
         let queueing = queueing.waits(Phase::Place);
         match within(self.queue_timeout, queueing.since, place.granted()).await {
             Some(()) => Ok(place),
-            None => Err(Rejection::QueueTimeout {
-                waited: self.queue_timeout,
-                retry_after: pace.gate_time(gate.waiting()),
-            }),
+            None => {
+                Err(Rejection::QueueTimeout { waited: self.queue_timeout, retry_after: pace.gate_time(gate.waiting()) })
+            }
         }
     }
 }
@@ -284,14 +244,11 @@ impl Arrival {
 impl RateLimiter {
     fn rejection(&self, not_taken: NotTaken) -> Rejection {
         match not_taken {
-            NotTaken::Wait(retry_after) => Rejection::RateLimited {
-                quota: self.state.quota_with(0, retry_after),
-                retry_after,
-            },
+            NotTaken::Wait(retry_after) => {
+                Rejection::RateLimited { quota: self.state.quota_with(0, retry_after), retry_after }
+            }
             // Room comes at the latest when one of the buckets is full again.
-            NotTaken::Keys => Rejection::KeyTableFull {
-                retry_after: self.state.table.interval(),
-            },
+            NotTaken::Keys => Rejection::KeyTableFull { retry_after: self.state.table.interval() },
         }
     }
 }
@@ -312,12 +269,7 @@ struct Queueing<'a> {
 
 impl<'a> Queueing<'a> {
     fn new(metrics: &'a QueueMetrics, exchange: &'a Exchange) -> Self {
-        Self {
-            metrics,
-            exchange,
-            since: time::now(),
-            waits: false,
-        }
+        Self { metrics, exchange, since: time::now(), waits: false }
     }
 
     /// It really has to wait.

@@ -59,12 +59,6 @@ impl RateState {
     }
 
     pub(super) fn quota_with(&self, remaining: u32, reset: Duration) -> Quota {
-        Quota {
-            name: self.name.clone(),
-            burst: self.table.burst(),
-            interval: self.table.interval(),
-            remaining,
-            reset,
-        }
+        Quota { name: self.name.clone(), burst: self.table.burst(), interval: self.table.interval(), remaining, reset }
     }
 }

@@ -32,15 +32,7 @@ impl Permit {
         place: Option<Place>,
     ) -> Self {
         gates.metrics.in_flight.inc();
-        Self {
-            exchange,
-            gates,
-            admission,
-            tokens,
-            since: time::now(),
-            place,
-            turn,
-        }
+        Self { exchange, gates, admission, tokens, since: time::now(), place, turn }
     }
 
     #[must_use]
@@ -74,9 +66,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.gates.metrics.in_flight.dec();
-        self.admission
-            .pace
-            .permit_came_back(time::now().saturating_duration_since(self.since));
+        self.admission.pace.permit_came_back(time::now().saturating_duration_since(self.since));
         drop(self.place.take());
         drop(self.turn.take());
     }

@@ -26,21 +26,14 @@ impl Default for Roll {
 impl Roll {
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            shards: std::array::from_fn(|_| Mutex::new(Slab::new())),
-            next: AtomicUsize::new(0),
-        }
+        Self { shards: std::array::from_fn(|_| Mutex::new(Slab::new())), next: AtomicUsize::new(0) }
     }
 
     /// Enters `exchange` until the entry is dropped.
     pub fn enter(self: &Arc<Self>, exchange: Arc<Exchange>) -> RollEntry {
         let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
         let key = self.shards[shard].lock().insert(exchange);
-        RollEntry {
-            roll: self.clone(),
-            shard,
-            key,
-        }
+        RollEntry { roll: self.clone(), shard, key }
     }
 
     /// Shows every exchange to `visit`, one shard locked at a time.

@@ -35,13 +35,7 @@ fn print_valid(out: &mut impl Write, file: &Path, compiled: &Compiled) -> std::i
     print_lines(out, "warning: ", &compiled.warnings)?;
     let policy = &compiled.policy;
     let (routes, upstreams) = (policy.routes.len(), policy.upstreams.len());
-    writeln!(
-        out,
-        "{}: valid: {} and {}",
-        file.display(),
-        count(routes, "route"),
-        count(upstreams, "upstream")
-    )
+    writeln!(out, "{}: valid: {} and {}", file.display(), count(routes, "route"), count(upstreams, "upstream"))
 }
 
 fn count(number: usize, what: &str) -> String {

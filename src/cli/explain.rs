@@ -37,10 +37,7 @@ pub(super) struct Explain {
 fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("a field is written `Name: value`")?;
     let name = name.trim().parse().map_err(|_| format!("`{name}` is no field name"))?;
-    let value = value
-        .trim()
-        .parse()
-        .map_err(|_| format!("`{value}` is no field value"))?;
+    let value = value.trim().parse().map_err(|_| format!("`{value}` is no field value"))?;
     Ok((name, value))
 }
 
@@ -75,32 +72,18 @@ impl Explain {
         let host = self.url.authority().map(|authority| authority.as_str().to_owned());
         if !headers.contains_key(header::HOST) {
             let host = host.clone().unwrap_or_else(|| "localhost".into());
-            headers.insert(
-                header::HOST,
-                HeaderValue::from_str(&host).map_err(|_| "the URL's host is no field value")?,
-            );
+            headers.insert(header::HOST, HeaderValue::from_str(&host).map_err(|_| "the URL's host is no field value")?);
         }
         check_head(Version::HTTP_11, &self.method, &self.url, &headers)
             .map_err(|bad| format!("refused: 400 bad_request: {bad}"))?;
         let path = NormalPath::parse(self.url.path()).map_err(|bad| format!("refused: 400 bad_request: {bad}"))?;
-        let named = host
-            .as_deref()
-            .or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()));
-        let target = Target {
-            method: &self.method,
-            host: named,
-            path: &path,
-            headers: &headers,
-        };
+        let named = host.as_deref().or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()));
+        let target = Target { method: &self.method, host: named, path: &path, headers: &headers };
         let Some(place) = policy.route(&target) else {
             return Err(format!("no route matches {} {} (404 no_route)", self.method, self.url));
         };
         let body = Bytes::from(self.body.clone().unwrap_or_default());
-        let view = HeadView {
-            headers: &headers,
-            query: self.url.query(),
-            path: &path,
-        };
+        let view = HeadView { headers: &headers, query: self.url.query(), path: &path };
         Ok(describe(policy, place, &view, &body))
     }
 }
@@ -113,16 +96,7 @@ fn describe(policy: &Policy, place: usize, view: &HeadView<'_>, body: &Bytes) ->
         // Writing to a String does not fail.
         let _ = writeln!(text, "{what:<12} {value}");
     };
-    line(
-        "route",
-        format!(
-            "{} (number {} of {}: {})",
-            route.name,
-            place + 1,
-            policy.routes.len(),
-            why(route)
-        ),
-    );
+    line("route", format!("{} (number {} of {}: {})", route.name, place + 1, policy.routes.len(), why(route)));
     line("session", session_line(route, view, body));
     if let Some(session) = route.session.as_ref().filter(|_| !route.exempt) {
         line("turn", turn_line(session));
@@ -141,20 +115,13 @@ fn describe(policy: &Policy, place: usize, view: &HeadView<'_>, body: &Bytes) ->
             RatePer::Header(name) => format!("value of {name}"),
         };
         let rate = show_rate(limit.rate.count, limit.rate.period);
-        line(
-            "rate limit",
-            format!("{}: {rate} per {per}, {} at once, {exceeded}", limit.name, limit.burst),
-        );
+        line("rate limit", format!("{}: {rate} per {per}, {} at once, {exceeded}", limit.name, limit.burst));
     }
     line("place", place_line(policy, route));
     let servers: Vec<&str> = upstream.servers.iter().map(|server| &*server.url).collect();
     line("upstream", format!("{}: {}", upstream.name, servers.join(", ")));
     let timeouts = &route.timeouts;
-    let total = if timeouts.total == Duration::ZERO {
-        "none".into()
-    } else {
-        show_duration(timeouts.total)
-    };
+    let total = if timeouts.total == Duration::ZERO { "none".into() } else { show_duration(timeouts.total) };
     let shown = format!(
         "connect {}, request {}, response {}, idle {}, total {total}",
         show_duration(upstream.connect_timeout),
@@ -247,11 +214,7 @@ fn place_line(policy: &Policy, route: &Route) -> String {
     let mut at_once = vec![format!("{} in all", limits.concurrency)];
     at_once.extend(route.concurrency.map(|limit| format!("{limit} of this route")));
     let upstream = &policy.upstreams[route.upstream];
-    at_once.extend(
-        upstream
-            .effective_concurrency()
-            .map(|limit| format!("{limit} at {}", upstream.name)),
-    );
+    at_once.extend(upstream.effective_concurrency().map(|limit| format!("{limit} at {}", upstream.name)));
     let priority = match route.priority {
         Priority::High => "high",
         Priority::Normal => "normal",

@@ -30,10 +30,7 @@ impl Document {
         let sink = Sink::new(file_name);
         let root = events::read(text, &sink).map_err(|problem| Problems::new(vec![problem]))?;
         let Some(mut root) = root.filter(|root| !events::is_nothing(root)) else {
-            return Err(Problems::of_file(
-                file_name,
-                "the file is empty: a policy needs at least `upstreams`",
-            ));
+            return Err(Problems::of_file(file_name, "the file is empty: a policy needs at least `upstreams`"));
         };
         if sink.has_problems() {
             return Err(sink.into_problems());
@@ -47,10 +44,7 @@ impl Document {
         if sink.has_problems() {
             return Err(sink.into_problems());
         }
-        Ok(Document {
-            file: file_name.to_owned(),
-            root,
-        })
+        Ok(Document { file: file_name.to_owned(), root })
     }
 
     /// As given to [`Document::parse`].
@@ -85,9 +79,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Document, Problems> {
-        Document::parse("f.yaml", text.as_bytes(), &|name| {
-            (name == "PORT").then(|| "8000".to_owned())
-        })
+        Document::parse("f.yaml", text.as_bytes(), &|name| (name == "PORT").then(|| "8000".to_owned()))
     }
 
     fn refused(text: &str) -> String {
@@ -96,26 +88,14 @@ mod tests {
 
     #[test]
     fn an_empty_file_is_refused() {
-        for text in [
-            "",
-            " \n",
-            "# only a comment\n",
-            "---\n",
-            "null",
-            "~",
-            "--- # nothing\n...\n",
-            "\u{feff}",
-        ] {
+        for text in ["", " \n", "# only a comment\n", "---\n", "null", "~", "--- # nothing\n...\n", "\u{feff}"] {
             assert!(refused(text).contains("the file is empty"), "{text:?}");
         }
     }
 
     #[test]
     fn a_file_that_is_no_mapping_is_refused() {
-        assert_eq!(
-            refused("- a"),
-            "f.yaml:1:1: a policy is a mapping of keys such as `upstreams` and `routes`"
-        );
+        assert_eq!(refused("- a"), "f.yaml:1:1: a policy is a mapping of keys such as `upstreams` and `routes`");
         assert!(refused("hello").contains("a policy is a mapping"));
     }
 
@@ -136,26 +116,14 @@ mod tests {
 
     #[test]
     fn a_syntax_error_says_where() {
-        assert!(
-            refused("a: 1\nb: [1, 2\n").starts_with("f.yaml:"),
-            "{}",
-            refused("a: 1\nb: [1, 2\n")
-        );
-        assert!(
-            refused("a: 1\n b: 2\n").starts_with("f.yaml:2:"),
-            "{}",
-            refused("a: 1\n b: 2\n")
-        );
+        assert!(refused("a: 1\nb: [1, 2\n").starts_with("f.yaml:"), "{}", refused("a: 1\nb: [1, 2\n"));
+        assert!(refused("a: 1\n b: 2\n").starts_with("f.yaml:2:"), "{}", refused("a: 1\n b: 2\n"));
         assert!(refused("a: \"x\n").starts_with("f.yaml:"));
     }
 
     #[test]
     fn a_second_document_is_refused() {
-        assert!(
-            refused("a: 1\n---\nb: 2\n").starts_with("f.yaml:2:1: "),
-            "{}",
-            refused("a: 1\n---\nb: 2\n")
-        );
+        assert!(refused("a: 1\n---\nb: 2\n").starts_with("f.yaml:2:1: "), "{}", refused("a: 1\n---\nb: 2\n"));
     }
 
     #[test]
@@ -170,11 +138,7 @@ mod tests {
     #[test]
     fn keys_are_text() {
         for text in ["1: a", "true: a", "~: a", "[a]: b", "{a: b}: c", "? \n: a"] {
-            assert!(
-                refused(text).contains("a key must be text"),
-                "{text:?}: {}",
-                refused(text)
-            );
+            assert!(refused(text).contains("a key must be text"), "{text:?}: {}", refused(text));
         }
     }
 
@@ -241,10 +205,7 @@ mod tests {
     fn the_environment_cannot_bring_structure() {
         let document = Document::parse("f", b"a: ${X}", &|_| Some("{b: 1}\nc: 2".to_owned())).expect("sound");
         assert_eq!(document.root().get("c"), None);
-        assert!(matches!(
-            document.root().get("a").map(|a| &a.kind),
-            Some(Kind::Scalar(_))
-        ));
+        assert!(matches!(document.root().get("a").map(|a| &a.kind), Some(Kind::Scalar(_))));
     }
 
     #[test]

@@ -54,18 +54,14 @@ fn value(inside: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, F
         return Err(fault.hint("write `${VAR}` or `${VAR:-default}`, or `$${` for a literal `${`"));
     }
     if default.is_some_and(|default| default.contains("${")) {
-        return Err(Fault::new(format!(
-            "the default of `${{{name}:-…}}` cannot hold another `${{`"
-        )));
+        return Err(Fault::new(format!("the default of `${{{name}:-…}}` cannot hold another `${{`")));
     }
     match (env(name), default) {
         (Some(value), None) => Ok(value),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(
-            Fault::new(format!("the environment variable `{}` is not set", quoted(name)))
-                .hint(format!("set it, or write `${{{}:-default}}`", quoted(name))),
-        ),
+        (None, None) => Err(Fault::new(format!("the environment variable `{}` is not set", quoted(name)))
+            .hint(format!("set it, or write `${{{}:-default}}`", quoted(name)))),
     }
 }
 
@@ -100,13 +96,7 @@ mod tests {
     #[test]
     fn a_doubled_dollar_is_literal() {
         let literal = expand("$${HOST} $5 $$", &env).expect("the text is sound");
-        assert_eq!(
-            literal,
-            Expanded {
-                text: "${HOST} $5 $$".to_owned(),
-                replaced: false
-            }
-        );
+        assert_eq!(literal, Expanded { text: "${HOST} $5 $$".to_owned(), replaced: false });
     }
 
     #[test]

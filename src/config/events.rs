@@ -19,12 +19,7 @@ pub const MAX_NODES: usize = 50_000;
 ///
 /// The first problem after which the rest cannot be trusted. Others (a key that stands twice) go to `sink`.
 pub(super) fn read(text: &str, sink: &Sink) -> Result<Option<Node>, Problem> {
-    let mut reader = Reader {
-        parser: Parser::new_from_str(text),
-        sink,
-        anchors: HashMap::new(),
-        nodes: 0,
-    };
+    let mut reader = Reader { parser: Parser::new_from_str(text), sink, anchors: HashMap::new(), nodes: 0 };
     let mut root = None;
     loop {
         let (event, span) = reader.next("")?;
@@ -60,11 +55,7 @@ impl<'t> Reader<'t> {
     }
 
     fn syntax(&self, error: &ScanError, path: &str) -> Problem {
-        self.at(
-            Fault::new(format!("this is no valid YAML: {}", quoted(error.info()))),
-            *error.marker(),
-            path,
-        )
+        self.at(Fault::new(format!("this is no valid YAML: {}", quoted(error.info()))), *error.marker(), path)
     }
 
     fn at(&self, fault: Fault, marker: Marker, path: &str) -> Problem {
@@ -88,18 +79,10 @@ impl<'t> Reader<'t> {
                 (anchor, Kind::Mapping(self.mapping(path, depth)?))
             }
             _ => {
-                return Err(self.at(
-                    Fault::new("this is no valid YAML: a value is missing"),
-                    span.start,
-                    path,
-                ));
+                return Err(self.at(Fault::new("this is no valid YAML: a value is missing"), span.start, path));
             }
         };
-        let node = Node {
-            at: position(span.start),
-            path: path.into(),
-            kind,
-        };
+        let node = Node { at: position(span.start), path: path.into(), kind };
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -140,11 +123,7 @@ impl<'t> Reader<'t> {
             node.at = at;
             if let Some(first) = lines.get(&key) {
                 let fault = Fault::new("this key stands twice in its mapping");
-                self.sink.push(
-                    fault
-                        .hint(format!("the first is in line {first}"))
-                        .at(self.sink.file(), at, &path),
-                );
+                self.sink.push(fault.hint(format!("the first is in line {first}")).at(self.sink.file(), at, &path));
             } else {
                 lines.insert(key.clone(), at.line);
                 entries.push(Entry { key, node });
@@ -199,19 +178,11 @@ impl<'t> Reader<'t> {
 }
 
 fn scalar(text: &str) -> Scalar {
-    Scalar {
-        value: Value::Text,
-        text: text.to_owned(),
-        written: text.to_owned(),
-        from_environment: false,
-    }
+    Scalar { value: Value::Text, text: text.to_owned(), written: text.to_owned(), from_environment: false }
 }
 
 fn position(marker: Marker) -> Position {
-    Position {
-        line: marker.line().max(1),
-        column: marker.col() + 1,
-    }
+    Position { line: marker.line().max(1), column: marker.col() + 1 }
 }
 
 /// Whether a document holds nothing. Values are not resolved yet, so it goes by the text.

@@ -15,10 +15,7 @@ impl<'a> Fields<'a> {
     /// A mapping without keys, in the place of one that is absent.
     #[must_use]
     pub fn absent(around: Cursor<'a>) -> Self {
-        Self {
-            of: around,
-            entries: &[],
-        }
+        Self { of: around, entries: &[] }
     }
 
     /// The mapping itself; for one that is absent, the one around it.
@@ -60,9 +57,6 @@ impl<'a> Fields<'a> {
     #[must_use]
     pub fn section(self, key: &str, known: &[&str]) -> Fields<'a> {
         let section = self.get(key).and_then(|cursor| cursor.fields(known));
-        section.unwrap_or(Fields {
-            of: self.of,
-            entries: &[],
-        })
+        section.unwrap_or(Fields { of: self.of, entries: &[] })
     }
 }

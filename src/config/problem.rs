@@ -94,10 +94,7 @@ pub struct Fault {
 impl Fault {
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-        }
+        Self { message: message.into(), hint: None }
     }
 
     #[must_use]
@@ -133,10 +130,7 @@ mod tests {
 
     #[test]
     fn a_problem_is_one_line_with_file_position_path_and_hint() {
-        assert_eq!(
-            problem(2).to_string(),
-            "gateway.yaml:2:3: rutes: unknown key; did you mean `routes`?"
-        );
+        assert_eq!(problem(2).to_string(), "gateway.yaml:2:3: rutes: unknown key; did you mean `routes`?");
     }
 
     #[test]

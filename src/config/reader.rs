@@ -19,11 +19,7 @@ pub struct Sink {
 impl Sink {
     #[must_use]
     pub fn new(file: &str) -> Self {
-        Self {
-            file: file.to_owned(),
-            problems: RefCell::default(),
-            warnings: RefCell::default(),
-        }
+        Self { file: file.to_owned(), problems: RefCell::default(), warnings: RefCell::default() }
     }
 
     #[must_use]
@@ -82,10 +78,7 @@ impl<'a> Cursor<'a> {
 
     /// Something that is surely not meant, but harmless.
     pub fn warning(self, fault: Fault) {
-        self.sink
-            .warnings
-            .borrow_mut()
-            .push(fault.at(&self.sink.file, self.node.at, &self.node.path));
+        self.sink.warnings.borrow_mut().push(fault.at(&self.sink.file, self.node.at, &self.node.path));
     }
 
     /// The value, or its fault told. What a parser says may quote the text, and text of the environment may be a
@@ -128,12 +121,7 @@ impl<'a> Cursor<'a> {
         let Kind::Mapping(entries) = &self.node.kind else {
             return self.wrong(format!("must be a mapping, not {}", self.kind()));
         };
-        Some(
-            entries
-                .iter()
-                .map(|entry| (entry.key.as_str(), Cursor::new(&entry.node, self.sink)))
-                .collect(),
-        )
+        Some(entries.iter().map(|entry| (entry.key.as_str(), Cursor::new(&entry.node, self.sink))).collect())
     }
 
     #[must_use]
@@ -187,10 +175,7 @@ impl<'a> Cursor<'a> {
     #[must_use]
     pub fn bool(self) -> Option<bool> {
         match self.scalar() {
-            Some(Scalar {
-                value: Value::Bool(value),
-                ..
-            }) => Some(*value),
+            Some(Scalar { value: Value::Bool(value), .. }) => Some(*value),
             _ => self.wrong(format!("must be `true` or `false`, not {}", self.kind())),
         }
     }
@@ -199,14 +184,10 @@ impl<'a> Cursor<'a> {
     pub fn integer(self, range: RangeInclusive<u32>) -> Option<u32> {
         let (low, high) = (*range.start(), *range.end());
         match self.scalar() {
-            Some(Scalar {
-                value: Value::Integer(0),
-                ..
-            }) if low == 1 => self.wrong("must be at least 1: with 0 nothing would ever pass"),
-            Some(Scalar {
-                value: Value::Integer(value),
-                ..
-            }) => match u32::try_from(*value) {
+            Some(Scalar { value: Value::Integer(0), .. }) if low == 1 => {
+                self.wrong("must be at least 1: with 0 nothing would ever pass")
+            }
+            Some(Scalar { value: Value::Integer(value), .. }) => match u32::try_from(*value) {
                 Ok(value) if range.contains(&value) => Some(value),
                 _ => self.wrong(format!("must be from {low} to {high}, not `{}`", self.shown())),
             },
@@ -214,10 +195,7 @@ impl<'a> Cursor<'a> {
                 let fault = Fault::new("must be a whole number, not text");
                 self.refuse(fault.hint("write it without quotation marks"))
             }
-            _ => self.wrong(format!(
-                "must be a whole number from {low} to {high}, not {}",
-                self.kind()
-            )),
+            _ => self.wrong(format!("must be a whole number from {low} to {high}, not {}", self.kind())),
         }
     }
 
@@ -265,10 +243,7 @@ impl<'a> Cursor<'a> {
         if range.contains(&duration) {
             return Some(duration);
         }
-        let (low, high) = (
-            scalar::show_duration(*range.start()),
-            scalar::show_duration(*range.end()),
-        );
+        let (low, high) = (scalar::show_duration(*range.start()), scalar::show_duration(*range.end()));
         self.wrong(format!("must be from {low} to {high}, not `{}`", self.shown()))
     }
 
@@ -356,9 +331,7 @@ mod tests {
     fn a_value_of_the_environment_is_never_shown() {
         let said = told("a: ${KEY}\nb: ${KEY}\nqueue: ${KEY}", |fields| {
             let _ = fields.or("a", 7, |cursor| cursor.integer(1..=9));
-            let _ = fields.or("b", Duration::ZERO, |cursor| {
-                cursor.duration(Duration::ZERO..=Duration::MAX)
-            });
+            let _ = fields.or("b", Duration::ZERO, |cursor| cursor.duration(Duration::ZERO..=Duration::MAX));
             let _ = fields.or("queue", false, |cursor| cursor.word(&[("yes", true)]));
         });
         assert!(!said.contains("s3cret"), "{said}");
@@ -371,10 +344,7 @@ mod tests {
         let sink = Sink::new("f");
         let fields = document.cursor(&sink).fields(&["a", "b"]).expect("a mapping");
         assert_eq!(fields.get("a").and_then(|a| a.integer(1..=9)), Some(5));
-        assert_eq!(
-            fields.section("b", &["c"]).get("c").and_then(|c| c.integer(1..=9)),
-            Some(5)
-        );
+        assert_eq!(fields.section("b", &["c"]).get("c").and_then(|c| c.integer(1..=9)), Some(5));
         assert_eq!(fields.get("a").and_then(Cursor::string), Some("5"));
         assert!(!sink.has_problems());
     }
@@ -384,9 +354,6 @@ mod tests {
         let said = told("a: hihg", |fields| {
             let _ = fields.or("a", 0, |cursor| cursor.word(&[("high", 1), ("low", 2)]));
         });
-        assert_eq!(
-            said,
-            "f:1:1: a: must be `high` or `low`, not `hihg`; did you mean `high`?"
-        );
+        assert_eq!(said, "f:1:1: a: must be `high` or `low`, not `hihg`; did you mean `high`?");
     }
 }

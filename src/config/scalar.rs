@@ -8,12 +8,8 @@ use super::{Fault, quoted};
 /// No duration of a policy is longer: 30 days. It keeps sums of deadlines far from any overflow.
 pub const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 
-const NANOS: [(&str, u64); 4] = [
-    ("h", 3_600_000_000_000),
-    ("m", 60_000_000_000),
-    ("s", 1_000_000_000),
-    ("ms", 1_000_000),
-];
+const NANOS: [(&str, u64); 4] =
+    [("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000)];
 const BYTES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 const PERIODS: [(&str, u64); 3] = [("h", 3600), ("min", 60), ("s", 1)];
 
@@ -23,12 +19,8 @@ const PERIODS: [(&str, u64); 3] = [("h", 3600), ("min", 60), ("s", 1)];
 ///
 /// What is wrong with the text; also more than [`MAX_DURATION`].
 pub fn parse_duration(text: &str) -> Result<Duration, Fault> {
-    let wrong = || {
-        Fault::new(format!(
-            "must be a duration such as `250ms`, `30s`, `10m` or `1h`, not `{}`",
-            quoted(text)
-        ))
-    };
+    let wrong =
+        || Fault::new(format!("must be a duration such as `250ms`, `30s`, `10m` or `1h`, not `{}`", quoted(text)));
     let (number, unit) = split(text).ok_or_else(wrong)?;
     let Some(&(_, nanos)) = NANOS.iter().find(|(name, _)| *name == unit) else {
         return Err(match unit.to_lowercase().as_str() {
@@ -43,15 +35,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, Fault> {
     };
     let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
     let whole: u128 = whole.parse().map_err(|_| too_long(text))?;
-    let part: u128 = if decimals.is_empty() {
-        0
-    } else {
-        decimals.parse().map_err(|_| wrong())?
-    };
+    let part: u128 = if decimals.is_empty() { 0 } else { decimals.parse().map_err(|_| wrong())? };
     let scale = 10_u128.pow(u32::try_from(decimals.len()).unwrap_or(u32::MAX).min(9));
-    let total = whole
-        .saturating_mul(nanos.into())
-        .saturating_add(part * u128::from(nanos) / scale);
+    let total = whole.saturating_mul(nanos.into()).saturating_add(part * u128::from(nanos) / scale);
     match u64::try_from(total).map(Duration::from_nanos) {
         Ok(duration) if duration <= MAX_DURATION => Ok(duration),
         _ => Err(too_long(text)),
@@ -84,12 +70,7 @@ pub fn show_duration(duration: Duration) -> String {
 ///
 /// What is wrong with the text; also more than fits 64 bits.
 pub fn parse_size(text: &str) -> Result<u64, Fault> {
-    let wrong = || {
-        Fault::new(format!(
-            "must be a size such as `64KiB`, `16MiB` or `1GiB`, not `{}`",
-            quoted(text)
-        ))
-    };
+    let wrong = || Fault::new(format!("must be a size such as `64KiB`, `16MiB` or `1GiB`, not `{}`", quoted(text)));
     let (number, unit) = split(text).ok_or_else(wrong)?;
     let unit = if unit.is_empty() { "B" } else { unit };
     let Some(&(_, bytes)) = BYTES.iter().find(|(name, _)| *name == unit) else {
@@ -124,12 +105,7 @@ pub fn show_size(bytes: u64) -> String {
 /// What is wrong with the text; also a rate of 0 or of more than 1,000,000.
 pub fn parse_rate(text: &str) -> Result<(NonZeroU32, Duration), Fault> {
     const MOST: u32 = 1_000_000;
-    let wrong = || {
-        Fault::new(format!(
-            "must be a rate such as `10/s`, `600/min` or `1000/h`, not `{}`",
-            quoted(text)
-        ))
-    };
+    let wrong = || Fault::new(format!("must be a rate such as `10/s`, `600/min` or `1000/h`, not `{}`", quoted(text)));
     let (number, unit) = split(text).ok_or_else(wrong)?;
     let Some(period) = unit.strip_prefix('/') else {
         return Err(if unit.is_empty() {
@@ -159,10 +135,7 @@ pub fn parse_rate(text: &str) -> Result<(NonZeroU32, Duration), Fault> {
 /// As [`parse_rate`] reads it. A period that is none of those is shown as a duration.
 #[must_use]
 pub fn show_rate(count: NonZeroU32, period: Duration) -> String {
-    match PERIODS
-        .iter()
-        .find(|(_, seconds)| period == Duration::from_secs(*seconds))
-    {
+    match PERIODS.iter().find(|(_, seconds)| period == Duration::from_secs(*seconds)) {
         Some((unit, _)) => format!("{count}/{unit}"),
         None => format!("{count}/{}", show_duration(period)),
     }
@@ -185,9 +158,7 @@ pub fn parse_percent(text: &str) -> Result<u8, Fault> {
 
 /// Number and unit. The number is made of digits, with at most one point that has digits on both sides.
 fn split(text: &str) -> Option<(&str, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -201,10 +172,7 @@ mod tests {
     use super::*;
 
     fn hint<T: std::fmt::Debug>(result: Result<T, Fault>) -> String {
-        result
-            .expect_err("the text is wrong")
-            .hint
-            .expect("there is something to say")
+        result.expect_err("the text is wrong").hint.expect("there is something to say")
     }
 
     #[test]
@@ -213,19 +181,7 @@ mod tests {
         assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse_duration("10m"), Ok(Duration::from_secs(600)));
         assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
-        for wrong in [
-            "",
-            "s",
-            "1h30m",
-            "-1s",
-            "1 s",
-            ".5s",
-            "1.s",
-            "1.2.3s",
-            "1e3s",
-            "721h",
-            "99999999999999999999s",
-        ] {
+        for wrong in ["", "s", "1h30m", "-1s", "1 s", ".5s", "1.s", "1.2.3s", "1e3s", "721h", "99999999999999999999s"] {
             parse_duration(wrong).expect_err(wrong);
         }
     }
@@ -242,15 +198,7 @@ mod tests {
         assert_eq!(parse_size("100"), Ok(100));
         assert_eq!(parse_size("7B"), Ok(7));
         assert_eq!(hint(parse_size("64KB")), "write `64KiB` (1024 bytes)");
-        for wrong in [
-            "",
-            "KiB",
-            "1.5MiB",
-            "-1",
-            "1 KiB",
-            "99999999999GiB",
-            "18446744073709551616",
-        ] {
+        for wrong in ["", "KiB", "1.5MiB", "-1", "1 KiB", "99999999999GiB", "18446744073709551616"] {
             parse_size(wrong).expect_err(wrong);
         }
     }

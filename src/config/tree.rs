@@ -52,11 +52,7 @@ impl Scalar {
     /// What may be shown of it in messages.
     #[must_use]
     pub fn shown(&self) -> &str {
-        if self.from_environment {
-            &self.written
-        } else {
-            &self.text
-        }
+        if self.from_environment { &self.written } else { &self.text }
     }
 }
 
@@ -134,9 +130,5 @@ impl Node {
 /// The path of a key. A key that is no word is shown safely and cut short, so that paths stay small.
 pub(super) fn key_path(parent: &str, key: &str) -> String {
     let key = super::quoted(key);
-    if parent.is_empty() {
-        key
-    } else {
-        format!("{parent}.{key}")
-    }
+    if parent.is_empty() { key } else { format!("{parent}.{key}") }
 }

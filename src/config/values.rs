@@ -14,10 +14,7 @@ const MAX_EXPANDED: usize = 4 << 20;
 /// What serde_yaml refuses, and whatever the two readers of YAML take for different things.
 pub(super) fn resolve(root: &mut Node, text: &str, sink: &Sink) -> Result<(), Problem> {
     let value: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| {
-        let at = error.location().map_or(Position::START, |at| Position {
-            line: at.line(),
-            column: at.column(),
-        });
+        let at = error.location().map_or(Position::START, |at| Position { line: at.line(), column: at.column() });
         Fault::new(format!("this is no valid YAML: {}", super::quoted(&error.to_string()))).at(sink.file(), at, "")
     })?;
     join(root, &value, sink)
@@ -48,10 +45,7 @@ fn join(node: &mut Node, value: &serde_yaml::Value, sink: &Sink) -> Result<(), P
     if agreed {
         return Ok(());
     }
-    Err(sink.fault_at(
-        node,
-        "this can be read in more than one way; write it in quotation marks",
-    ))
+    Err(sink.fault_at(node, "this can be read in more than one way; write it in quotation marks"))
 }
 
 /// Whether there was something to join.
@@ -82,9 +76,7 @@ pub(super) fn put_environment_in(root: &mut Node, env: &dyn Fn(&str) -> Option<S
             let expanded = expand(&scalar.written, env)?;
             left = left.saturating_sub(expanded.text.len());
             if left == 0 {
-                return Err(Fault::new(
-                    "the values of the environment are larger than 4 MiB together",
-                ));
+                return Err(Fault::new("the values of the environment are larger than 4 MiB together"));
             }
             if expanded.replaced {
                 scalar.value = read_again(&expanded.text);

@@ -19,9 +19,7 @@ pub struct Drain {
 
 impl Default for Drain {
     fn default() -> Self {
-        Self {
-            asked: watch::Sender::new(false),
-        }
+        Self { asked: watch::Sender::new(false) }
     }
 }
 
@@ -98,14 +96,6 @@ impl Control {
     #[must_use]
     pub fn open_connections(&self) -> i64 {
         let listen = &self.first.listen;
-        listen
-            .iter()
-            .map(|address| {
-                self.metrics
-                    .connections
-                    .with_label_values(&[&address.to_string()])
-                    .get()
-            })
-            .sum()
+        listen.iter().map(|address| self.metrics.connections.with_label_values(&[&address.to_string()]).get()).sum()
     }
 }

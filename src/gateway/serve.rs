@@ -26,11 +26,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum StartError {
     Policy(Problems),
-    Listen {
-        what: &'static str,
-        address: SocketAddr,
-        error: io::Error,
-    },
+    Listen { what: &'static str, address: SocketAddr, error: io::Error },
     System(io::Error),
 }
 
@@ -84,13 +80,7 @@ async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartE
     let mut threads = Vec::new();
     for number in 0..policy.server.workers {
         let sockets = public.iter().map(Listening::share).collect::<io::Result<_>>()?;
-        threads.push(workers::start(
-            number,
-            control.clone(),
-            sockets,
-            is_closing.clone(),
-            has_ended.clone(),
-        )?);
+        threads.push(workers::start(number, control.clone(), sockets, is_closing.clone(), has_ended.clone())?);
     }
     for listening in &public {
         tracing::info!(address = %listening.socket.local_addr()?, "listening");
@@ -114,34 +104,29 @@ async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartE
 
 fn bind(addresses: &[SocketAddr], what: &'static str) -> Result<Vec<Listening>, StartError> {
     let bound = addresses.iter().map(|address| {
-        let socket = listen(*address).map_err(|error| StartError::Listen {
-            what,
-            address: *address,
-            error,
-        })?;
-        Ok(Listening {
-            socket,
-            label: address.to_string(),
-        })
+        let socket = listen(*address).map_err(|error| StartError::Listen { what, address: *address, error })?;
+        Ok(Listening { socket, label: address.to_string() })
     });
     bound.collect()
 }
 
 impl Listening {
     fn share(&self) -> io::Result<Self> {
-        Ok(Self {
-            socket: self.socket.try_clone()?,
-            label: self.label.clone(),
-        })
+        Ok(Self { socket: self.socket.try_clone()?, label: self.label.clone() })
     }
 }
 
 /// Serves until it is told to end, and then drains; a second signal ends it at once.
 async fn until_drained(control: &Arc<Control>, signals: &mut Signals, closing: &watch::Sender<bool>) -> Ended {
+    // Asking the admin port and then sending a signal, as a preStop hook and the kubelet do, is asking once.
+    let mut signalled = false;
     loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::End => control.ask_to_drain(),
+                Told::End => {
+                    signalled = true;
+                    control.ask_to_drain();
+                }
                 Told::Reload => reload(control),
             },
             () = control.drain.asked() => break,
@@ -155,7 +140,8 @@ async fn until_drained(control: &Arc<Control>, signals: &mut Signals, closing: &
         tokio::select! {
             drained = &mut draining => return Ended::Drained(drained),
             told = signals.next() => match told {
-                Told::End => return Ended::AtOnce,
+                Told::End if signalled => return Ended::AtOnce,
+                Told::End => signalled = true,
                 Told::Reload => reload(control),
             },
         }

@@ -37,10 +37,7 @@ pub(super) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         runtime.block_on(async {
-            let service = Service {
-                proxy: control.proxy(),
-                stage: control.stage.subscribe(),
-            };
+            let service = Service { proxy: control.proxy(), stage: control.stage.subscribe() };
             let mut tasks = JoinSet::new();
             for Listening { socket, label } in listening {
                 match TcpListener::from_std(socket) {
@@ -65,13 +62,7 @@ async fn sweep(control: Arc<Control>, service: Service) {
     loop {
         ticks.tick().await;
         let edition = control.edition.load_full();
-        let known = |id| {
-            edition
-                .upstreams
-                .iter()
-                .flat_map(|upstream| &upstream.servers)
-                .any(|server| server.id == id)
-        };
+        let known = |id| edition.upstreams.iter().flat_map(|upstream| &upstream.servers).any(|server| server.id == id);
         service.proxy.pools.sweep(&known);
     }
 }

@@ -20,9 +20,7 @@ pub struct Gate {
 impl Gate {
     #[must_use]
     pub fn new(limit: usize, queue: QueueLimits) -> Self {
-        Self {
-            places: Mutex::new(Places::new(limit, queue)),
-        }
+        Self { places: Mutex::new(Places::new(limit, queue)) }
     }
 
     /// A new scope that counts, with room for `limit`.
@@ -36,11 +34,7 @@ impl Gate {
     /// [`QueueFull`] when it would have to wait and may not.
     pub fn arrive(self: &Arc<Self>, wish: Wish) -> Result<Place, QueueFull> {
         let (id, granted) = self.places.lock().arrive(wish, time::now(), None)?;
-        Ok(Place {
-            gate: self.clone(),
-            id,
-            granted,
-        })
+        Ok(Place { gate: self.clone(), id, granted })
     }
 
     /// New limits; whoever fits now is let in, whoever holds a place keeps it.
@@ -148,12 +142,8 @@ mod tests {
     #[test]
     fn a_place_passes_on_when_it_is_dropped_also_if_its_grant_was_never_seen() {
         let gate = Arc::new(Gate::new(1, QueueLimits { all: 9, share: 9 }));
-        let wish = Wish {
-            route: gate.add_scope(None),
-            upstream: gate.add_scope(None),
-            class: 1,
-            key: FairKey::default(),
-        };
+        let wish =
+            Wish { route: gate.add_scope(None), upstream: gate.add_scope(None), class: 1, key: FairKey::default() };
         let a = gate.arrive(wish).expect("room");
         let b = gate.arrive(wish).expect("room");
         let mut c = gate.arrive(wish).expect("room");

@@ -30,24 +30,13 @@ pub enum BytesRefused {
 impl HeldBytes {
     #[must_use]
     pub fn new(limit: u64, share: u64) -> Self {
-        Self {
-            state: Mutex::new(State {
-                total: 0,
-                limit,
-                share,
-                by_key: HashMap::new(),
-            }),
-        }
+        Self { state: Mutex::new(State { total: 0, limit, share, by_key: HashMap::new() }) }
     }
 
     /// Begins a reservation of nothing; grow it as the body comes in.
     #[must_use]
     pub fn begin(self: &Arc<Self>, key: FairKey) -> HeldBody {
-        HeldBody {
-            held: self.clone(),
-            key,
-            bytes: 0,
-        }
+        HeldBody { held: self.clone(), key, bytes: 0 }
     }
 
     /// New limits hold for what comes; what is held stays.

@@ -16,10 +16,7 @@ pub struct KeysExhausted;
 impl KeyBudget {
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self {
-            used: AtomicUsize::new(0),
-            limit: AtomicUsize::new(limit),
-        }
+        Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
     }
 
     /// Counts one more key.
@@ -29,9 +26,7 @@ impl KeyBudget {
     pub fn take(&self) -> Result<(), KeysExhausted> {
         let limit = self.limit.load(Ordering::Relaxed);
         self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                (used < limit).then_some(used + 1)
-            })
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < limit).then_some(used + 1))
             .map(|_| ())
             .map_err(|_| KeysExhausted)
     }
@@ -60,10 +55,7 @@ mod tests {
     #[test]
     fn the_limit_is_exact_and_what_is_given_back_can_be_taken_again() {
         let keys = KeyBudget::new(2);
-        assert_eq!(
-            [keys.take(), keys.take(), keys.take()],
-            [Ok(()), Ok(()), Err(KeysExhausted)]
-        );
+        assert_eq!([keys.take(), keys.take(), keys.take()], [Ok(()), Ok(()), Err(KeysExhausted)]);
         keys.give_back(1);
         assert_eq!(keys.take(), Ok(()));
         keys.resize(1);

@@ -37,12 +37,7 @@ impl<T> Lane<T> {
     /// waiters for ever.
     #[must_use]
     pub fn new(width: usize) -> Self {
-        Self {
-            line: VecDeque::new(),
-            running: 0,
-            width: width.max(1),
-            next: 0,
-        }
+        Self { line: VecDeque::new(), running: 0, width: width.max(1), next: 0 }
     }
 
     /// Joins the end of the line. Granted at once only if nobody waits and a turn is free.
@@ -97,10 +92,7 @@ impl<T> Lane<T> {
 
     /// Everyone in order, with whether it holds a turn.
     pub fn iter(&self) -> impl Iterator<Item = (bool, &T)> {
-        self.line
-            .iter()
-            .enumerate()
-            .map(|(place, (_, value))| (place < self.running, value))
+        self.line.iter().enumerate().map(|(place, (_, value))| (place < self.running, value))
     }
 
     #[must_use]

@@ -95,12 +95,7 @@ where
             self.waiting.fetch_add(1, Ordering::Relaxed);
         }
         drop(shard);
-        Ok(Turn {
-            lanes: self.clone(),
-            key,
-            ticket,
-            granted,
-        })
+        Ok(Turn { lanes: self.clone(), key, ticket, granted })
     }
 
     /// Gives every lane the width that `width_of` names for its key (`None`: as it is) and lets in who fits now.
@@ -123,11 +118,7 @@ where
     pub fn members(&self, key: &K) -> Option<Vec<(bool, M)>> {
         let shard = self.shard(key).lock();
         let lane = shard.get(key)?;
-        Some(
-            lane.iter()
-                .map(|(granted, member)| (granted, member.value.clone()))
-                .collect(),
-        )
+        Some(lane.iter().map(|(granted, member)| (granted, member.value.clone())).collect())
     }
 
     /// Shows every lane's key and line to `visit`, one shard locked at a time.

@@ -115,10 +115,7 @@ impl<T> Places<T> {
     #[must_use]
     pub fn new(limit: usize, queue: QueueLimits) -> Self {
         Self {
-            global: Count {
-                limit: Some(limit),
-                used: 0,
-            },
+            global: Count { limit: Some(limit), used: 0 },
             scopes: Vec::new(),
             queue,
             entries: HashMap::new(),
@@ -154,14 +151,7 @@ impl<T> Places<T> {
         } else {
             self.enqueue(id, wish, now);
         }
-        self.entries.insert(
-            id,
-            Entry {
-                wish,
-                waiting_since: (!granted).then_some(now),
-                value,
-            },
-        );
+        self.entries.insert(id, Entry { wish, waiting_since: (!granted).then_some(now), value });
         Ok((id, granted))
     }
 
@@ -208,9 +198,7 @@ impl<T> Places<T> {
 
     /// Whether `id` holds a place, and what is kept for it.
     pub fn get_mut(&mut self, id: PlaceId) -> Option<(bool, &mut T)> {
-        self.entries
-            .get_mut(&id)
-            .map(|entry| (entry.waiting_since.is_none(), &mut entry.value))
+        self.entries.get_mut(&id).map(|entry| (entry.waiting_since.is_none(), &mut entry.value))
     }
 
     /// New limit across everything; whoever holds a place keeps it.
@@ -243,11 +231,7 @@ impl<T> Places<T> {
     /// How many wait before `id` in its own group, whatever their class or key.
     #[must_use]
     pub fn position(&self, id: PlaceId) -> Option<usize> {
-        let wish = self
-            .entries
-            .get(&id)
-            .filter(|entry| entry.waiting_since.is_some())?
-            .wish;
+        let wish = self.entries.get(&id).filter(|entry| entry.waiting_since.is_some())?.wish;
         let ahead = |(other, entry): &(&PlaceId, &Entry<T>)| {
             **other < id && entry.waiting_since.is_some() && entry.wish.route == wish.route
         };
@@ -278,11 +262,7 @@ impl<T> Places<T> {
         if self.waiting >= self.queue.all {
             return Err(QueueFull::Limit);
         }
-        if self
-            .round
-            .get(&key)
-            .is_some_and(|standing| standing.waiting >= self.queue.share)
-        {
+        if self.round.get(&key).is_some_and(|standing| standing.waiting >= self.queue.share) {
             return Err(QueueFull::Share);
         }
         Ok(())
@@ -292,10 +272,7 @@ impl<T> Places<T> {
         let next = &mut self.next_round;
         let standing = self.round.entry(wish.key).or_insert_with(|| {
             *next += 1;
-            Standing {
-                position: *next,
-                waiting: 0,
-            }
+            Standing { position: *next, waiting: 0 }
         });
         standing.waiting += 1;
         let position = standing.position;

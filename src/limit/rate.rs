@@ -57,12 +57,7 @@ impl<K: Eq + Hash + Clone> RateTable<K> {
         let interval = interval.max(Duration::from_nanos(1));
         let quota = Quota::with_period(interval).map_or_else(|| Quota::per_second(burst), |q| q.allow_burst(burst));
         let store = SharedStore(Arc::new(Store::new(keys)));
-        Self {
-            limiter: RateLimiter::new(quota, store.clone(), Clock),
-            store,
-            interval,
-            burst,
-        }
+        Self { limiter: RateLimiter::new(quota, store.clone(), Clock), store, interval, burst }
     }
 
     /// Takes a token of `key`'s bucket.
@@ -72,12 +67,8 @@ impl<K: Eq + Hash + Clone> RateTable<K> {
     pub fn take(&self, key: &K) -> Result<Taken, NotTaken> {
         self.store.0.make_room(key)?;
         match self.limiter.check_key(key) {
-            Ok(state) => Ok(Taken {
-                remaining: state.remaining_burst_capacity(),
-            }),
-            Err(not_until) => Err(NotTaken::Wait(
-                not_until.wait_time_from(time::now()).max(Duration::from_nanos(1)),
-            )),
+            Ok(state) => Ok(Taken { remaining: state.remaining_burst_capacity() }),
+            Err(not_until) => Err(NotTaken::Wait(not_until.wait_time_from(time::now()).max(Duration::from_nanos(1)))),
         }
     }
 
@@ -242,11 +233,7 @@ mod tests {
 
     fn table(per_second: u32, burst: u32, keys: usize) -> RateTable<u32> {
         let burst = NonZeroU32::new(burst).expect("not zero");
-        RateTable::new(
-            Duration::from_secs(1) / per_second,
-            burst,
-            Arc::new(KeyBudget::new(keys)),
-        )
+        RateTable::new(Duration::from_secs(1) / per_second, burst, Arc::new(KeyBudget::new(keys)))
     }
 
     #[tokio::test(start_paused = true)]
@@ -269,10 +256,7 @@ mod tests {
         table.give_back(&1);
         table.give_back(&1);
         assert!(table.take(&1).is_ok());
-        assert!(
-            table.take(&1).is_err(),
-            "two tokens given back do not make a bucket of one hold two"
-        );
+        assert!(table.take(&1).is_err(), "two tokens given back do not make a bucket of one hold two");
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,16 +29,7 @@ use std::time::Duration;
 use super::Policy;
 use crate::config::{Cursor, Document, Fault, Fields, MAX_BYTES, MAX_DURATION, Problem, Problems, Sink, quoted};
 
-const KEYS: [&str; 8] = [
-    "listen",
-    "admin",
-    "server",
-    "limits",
-    "upstreams",
-    "defaults",
-    "routes",
-    "background",
-];
+const KEYS: [&str; 8] = ["listen", "admin", "server", "limits", "upstreams", "defaults", "routes", "background"];
 
 /// No counting limit is greater.
 const MAX_COUNT: u32 = 1_000_000;
@@ -107,11 +98,9 @@ pub fn compile(file_name: &str, bytes: &[u8], env: &dyn Fn(&str) -> Option<Strin
     let sink = Sink::new(file_name);
     let policy = document.cursor(&sink).fields(&KEYS).and_then(policy);
     match policy {
-        Some(policy) if !sink.has_problems() => Ok(Compiled {
-            policy,
-            warnings: sink.into_warnings(),
-            source: bytes.to_vec(),
-        }),
+        Some(policy) if !sink.has_problems() => {
+            Ok(Compiled { policy, warnings: sink.into_warnings(), source: bytes.to_vec() })
+        }
         _ => Err(sink.into_problems()),
     }
 }
@@ -127,14 +116,7 @@ fn policy(fields: Fields<'_>) -> Option<Policy> {
     let routes = route::routes(fields, &upstreams, limits.queue_bytes);
     let routes = routes?.into_iter().map(Arc::new).collect();
     let upstreams = upstreams?.into_iter().map(Arc::new).collect();
-    Some(Policy {
-        listen: listen?,
-        admin,
-        server,
-        limits,
-        upstreams,
-        routes,
-    })
+    Some(Policy { listen: listen?, admin, server, limits, upstreams, routes })
 }
 
 /// Names become labels of metrics and parts of addresses: 1 to 64 letters, digits, `_`, `.` and `-`.
@@ -171,10 +153,7 @@ fn one_key<'a>(cursor: Cursor<'a>, known: &[&'static str]) -> Option<(&'static s
     }
     let before = cursor.entries()?;
     let fields = cursor.fields(known)?;
-    let found: Vec<_> = known
-        .iter()
-        .filter_map(|key| fields.get(key).map(|value| (*key, value)))
-        .collect();
+    let found: Vec<_> = known.iter().filter_map(|key| fields.get(key).map(|value| (*key, value))).collect();
     match found.as_slice() {
         [one] => Some(*one),
         // An unknown key has been told already.

@@ -10,11 +10,7 @@ pub fn needs_restart(old: &Policy, new: &Policy) -> Vec<String> {
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("server.workers", old.server.workers != new.server.workers),
     ];
-    changes
-        .into_iter()
-        .filter(|(_, changed)| *changed)
-        .map(|(key, _)| key.to_owned())
-        .collect()
+    changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -24,9 +20,7 @@ mod tests {
 
     fn policy(head: &str) -> Policy {
         let text = format!("{head}\nupstreams: {{a: {{servers: ['http://a']}}}}");
-        compile("f", text.as_bytes(), &|_| None)
-            .expect("the policy holds")
-            .policy
+        compile("f", text.as_bytes(), &|_| None).expect("the policy holds").policy
     }
 
     #[test]
@@ -34,12 +28,6 @@ mod tests {
         let old = policy("server: {workers: 1}");
         let new = policy("server: {workers: 2}\nlisten: ':81'\nadmin: {listen: '127.0.0.1:82'}");
         assert_eq!(needs_restart(&old, &new), ["listen", "admin.listen", "server.workers"]);
-        assert!(
-            needs_restart(
-                &old,
-                &policy("server: {workers: 1, drain_delay: 1s}\nlimits: {queue: 1}")
-            )
-            .is_empty()
-        );
+        assert!(needs_restart(&old, &policy("server: {workers: 1, drain_delay: 1s}\nlimits: {queue: 1}")).is_empty());
     }
 }

@@ -36,10 +36,7 @@ impl Match {
         self.path.matches(request.path)
             && (self.methods.is_empty() || self.methods.contains(request.method))
             && (self.hosts.is_empty() || request.host.is_some_and(|host| self.names_host(host)))
-            && self
-                .headers
-                .iter()
-                .all(|(name, value)| request.headers.get_all(name).iter().any(|line| line == value))
+            && self.headers.iter().all(|(name, value)| request.headers.get_all(name).iter().any(|line| line == value))
     }
 
     fn names_host(&self, asked: &str) -> bool {
@@ -71,12 +68,8 @@ impl PathMatch {
         if !matches_pattern(pattern, path) {
             return None;
         }
-        let place = pattern
-            .iter()
-            .position(|segment| matches!(segment, Segment::Variable(own) if own == name))?;
-        path.segments()
-            .nth(place)
-            .map(|segment| percent_decode_str(segment).into())
+        let place = pattern.iter().position(|segment| matches!(segment, Segment::Variable(own) if own == name))?;
+        path.segments().nth(place).map(|segment| percent_decode_str(segment).into())
     }
 }
 
@@ -128,43 +121,32 @@ mod tests {
 
     fn pattern(text: &str) -> PathMatch {
         let segments =
-            text[1..]
-                .split('/')
-                .map(|part| match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
-                    Some(name) => Segment::Variable(name.to_owned()),
-                    None => Segment::Literal(part.to_owned()),
-                });
+            text[1..].split('/').map(|part| match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
+                Some(name) => Segment::Variable(name.to_owned()),
+                None => Segment::Literal(part.to_owned()),
+            });
         PathMatch::Pattern(segments.collect())
     }
 
     fn matches(matching: &Match, method: &Method, host: Option<&str>, raw: &str, headers: &HeaderMap) -> bool {
-        matching.matches(&Target {
-            method,
-            host,
-            path: &path(raw),
-            headers,
-        })
+        matching.matches(&Target { method, host, path: &path(raw), headers })
     }
 
     #[test]
     fn a_prefix_ends_where_a_segment_ends() {
         let api = PathMatch::Prefix("/api".to_owned());
-        for (raw, expected) in [
-            ("/api", true),
-            ("/api/", true),
-            ("/api/x", true),
-            ("//api//x", true),
-            ("/%61pi/x", true),
-        ]
-        .into_iter()
-        .chain([
-            ("/apix", false),
-            ("/", false),
-            ("/API", false),
-            ("/x/api", false),
-            ("/api%2Fx", false),
-            ("*", false),
-        ]) {
+        for (raw, expected) in
+            [("/api", true), ("/api/", true), ("/api/x", true), ("//api//x", true), ("/%61pi/x", true)]
+                .into_iter()
+                .chain([
+                    ("/apix", false),
+                    ("/", false),
+                    ("/API", false),
+                    ("/x/api", false),
+                    ("/api%2Fx", false),
+                    ("*", false),
+                ])
+        {
             assert_eq!(api.matches(&path(raw)), expected, "{raw}");
         }
     }
@@ -173,10 +155,7 @@ mod tests {
     fn the_shortest_prefix_matches_every_path() {
         for prefix in ["", "/"] {
             let all = PathMatch::Prefix(prefix.to_owned());
-            assert!(
-                all.matches(&path("/")) && all.matches(&path("/x")) && !all.matches(&path("*")),
-                "{prefix}"
-            );
+            assert!(all.matches(&path("/")) && all.matches(&path("/x")) && !all.matches(&path("*")), "{prefix}");
         }
     }
 
@@ -213,10 +192,7 @@ mod tests {
     #[test]
     fn hosts_ignore_case_port_and_root_dot() {
         let hosts = ["api.example.com", "[::1]", "10.0.0.1"].map(str::to_owned).to_vec();
-        let matching = Match {
-            hosts,
-            ..Match::default()
-        };
+        let matching = Match { hosts, ..Match::default() };
         for (host, expected) in [
             ("API.Example.com", true),
             ("api.example.com:8080", true),
@@ -228,11 +204,7 @@ mod tests {
             ("api.example.com.evil", false),
             ("[::2]", false),
         ] {
-            assert_eq!(
-                matches(&matching, &Method::GET, Some(host), "/", &HeaderMap::new()),
-                expected,
-                "{host}"
-            );
+            assert_eq!(matches(&matching, &Method::GET, Some(host), "/", &HeaderMap::new()), expected, "{host}");
         }
         assert!(!matches(&matching, &Method::GET, None, "/", &HeaderMap::new()));
     }
@@ -241,11 +213,7 @@ mod tests {
     fn any_line_of_a_header_may_be_the_one_asked_for() {
         let name = HeaderName::from_static("x-kind");
         let headers = vec![(name.clone(), HeaderValue::from_static("a"))];
-        let matching = Match {
-            headers,
-            methods: vec![Method::POST],
-            ..Match::default()
-        };
+        let matching = Match { headers, methods: vec![Method::POST], ..Match::default() };
         let mut lines = HeaderMap::new();
         lines.append(&name, HeaderValue::from_static("b"));
         assert!(!matches(&matching, &Method::POST, None, "/", &lines));

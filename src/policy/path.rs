@@ -62,11 +62,7 @@ impl<'a> NormalPath<'a> {
             return Err(PathProblem::NotAbsolute);
         }
         let plain = raw.is_ascii() && !raw.contains('%') && !raw.contains("//");
-        let text = if plain {
-            Cow::Borrowed(raw)
-        } else {
-            Cow::Owned(rewritten(raw)?)
-        };
+        let text = if plain { Cow::Borrowed(raw) } else { Cow::Owned(rewritten(raw)?) };
         if text.split('/').any(has_dot_segment) {
             return Err(PathProblem::DotSegment);
         }
@@ -122,9 +118,7 @@ fn push_octet(out: &mut String, octet: u8) {
 
 fn hex_digit(digit: Option<&u8>) -> Option<u8> {
     // A hexadecimal digit is at most 15, so nothing is cut.
-    digit
-        .and_then(|&digit| char::from(digit).to_digit(16))
-        .map(|digit| digit as u8)
+    digit.and_then(|&digit| char::from(digit).to_digit(16)).map(|digit| digit as u8)
 }
 
 /// Whether some server would see `.` or `..` in this segment: Java servers cut path parameters off (`..;x`), others take
@@ -168,10 +162,7 @@ mod tests {
     #[test]
     fn a_normal_path_is_borrowed() {
         for raw in ["/", "*", "", "/api/v1/agent/a%2Fb/run/"] {
-            assert!(
-                matches!(NormalPath::parse(raw), Ok(NormalPath(Cow::Borrowed(_)))),
-                "{raw}"
-            );
+            assert!(matches!(NormalPath::parse(raw), Ok(NormalPath(Cow::Borrowed(_)))), "{raw}");
         }
     }
 

@@ -15,11 +15,8 @@ impl Policy {
     /// For `GET /config`.
     #[must_use]
     pub fn shown(&self) -> Value {
-        let upstreams: Map<String, Value> = self
-            .upstreams
-            .iter()
-            .map(|upstream| (upstream.name.to_string(), upstream.shown()))
-            .collect();
+        let upstreams: Map<String, Value> =
+            self.upstreams.iter().map(|upstream| (upstream.name.to_string(), upstream.shown())).collect();
         let routes: Vec<Value> = self.routes.iter().map(|route| self.route_shown(route)).collect();
         let server = &self.server;
         let limits = &self.limits;
@@ -94,11 +91,8 @@ impl Upstream {
             .servers
             .iter()
             .map(|server| json!({ "url": &*server.url, "weight": server.weight, "concurrency": server.concurrency }));
-        let retried = [
-            (self.retry.on_connect, "connect"),
-            (self.retry.on_429, "status_429"),
-            (self.retry.on_503, "status_503"),
-        ];
+        let retried =
+            [(self.retry.on_connect, "connect"), (self.retry.on_429, "status_429"), (self.retry.on_503, "status_503")];
         json!({
             "servers": servers.collect::<Vec<_>>(),
             "concurrency": self.concurrency,
@@ -148,11 +142,7 @@ impl Match {
             shown.insert("hosts".into(), json!(self.hosts));
         }
         if !self.headers.is_empty() {
-            let headers: Map<_, _> = self
-                .headers
-                .iter()
-                .map(|(name, _)| (name.to_string(), json!(HIDDEN)))
-                .collect();
+            let headers: Map<_, _> = self.headers.iter().map(|(name, _)| (name.to_string(), json!(HIDDEN))).collect();
             shown.insert("headers".into(), Value::Object(headers));
         }
         Value::Object(shown)
@@ -221,10 +211,7 @@ impl RateLimit {
 
 /// As a JSON pointer writes it (RFC 6901).
 fn pointer_shown(pointer: &[String]) -> String {
-    pointer
-        .iter()
-        .map(|token| format!("/{}", token.replace('~', "~0").replace('/', "~1")))
-        .collect()
+    pointer.iter().map(|token| format!("/{}", token.replace('~', "~0").replace('/', "~1"))).collect()
 }
 
 #[cfg(test)]
@@ -244,9 +231,7 @@ routes:
 ";
         let policy = compile("p", text.as_bytes(), &|_| None).expect("a good policy").policy;
         let shown = policy.shown().to_string();
-        let again = compile("p", shown.as_bytes(), &|_| None)
-            .expect("what is shown is YAML too")
-            .policy;
+        let again = compile("p", shown.as_bytes(), &|_| None).expect("what is shown is YAML too").policy;
         assert_eq!(again, policy);
     }
 
@@ -255,11 +240,7 @@ routes:
         let text = "upstreams: { a: { servers: ['http://127.0.0.1:1'] } }
 routes: [{ name: r, match: { headers: { X-Key: s3cret } } }]
 ";
-        let shown = compile("p", text.as_bytes(), &|_| None)
-            .expect("a good policy")
-            .policy
-            .shown()
-            .to_string();
+        let shown = compile("p", text.as_bytes(), &|_| None).expect("a good policy").policy.shown().to_string();
         assert!(shown.contains("x-key") && !shown.contains("s3cret"), "{shown}");
     }
 }

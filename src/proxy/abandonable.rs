@@ -23,10 +23,7 @@ pub(super) struct Abandonable {
 
 impl Abandonable {
     pub(super) fn new(permit: Arc<Permit>, sending: impl Future<Output = Sent> + Send + 'static) -> Self {
-        Self {
-            sending: Some(Box::pin(sending)),
-            permit,
-        }
+        Self { sending: Some(Box::pin(sending)), permit }
     }
 
     /// Ends it at once, whatever the route says: the connection is closed.
@@ -74,9 +71,7 @@ impl Drop for Abandonable {
 pub(super) async fn to_its_end(sent: Sent) {
     match sent {
         Ok(answer) => answer.into_body().end().await,
-        Err(SendError {
-            pending: Some(pending), ..
-        }) => pending.end().await,
+        Err(SendError { pending: Some(pending), .. }) => pending.end().await,
         Err(_) => {}
     }
 }

@@ -44,17 +44,7 @@ pub(super) async fn forward(proxy: &Proxy, mut identified: Identified, permit: P
 
     let sending = {
         let (upstream, pools, permit) = (upstream.clone(), proxy.pools.clone(), permit.clone());
-        async move {
-            upstream
-                .send(
-                    &pools,
-                    request,
-                    session.as_ref().map(|key| key.as_str()),
-                    &permit,
-                    queue_timeout,
-                )
-                .await
-        }
+        async move { upstream.send(&pools, request, session.as_ref().map(|key| key.as_str()), &permit, queue_timeout).await }
     };
     let mut sending = Abandonable::new(permit.clone(), sending);
     let sent = tokio::select! {
@@ -87,9 +77,7 @@ pub(super) async fn forward(proxy: &Proxy, mut identified: Identified, permit: P
                 set_quota(answer.headers_mut(), quota);
             }
             if proxy.lifecycle.is_refusing() && client.http1 && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                answer
-                    .headers_mut()
-                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             match (answer.status(), asked_upgrade) {
                 (StatusCode::SWITCHING_PROTOCOLS, Some(downstream)) => {
@@ -114,17 +102,11 @@ async fn gather(identified: &mut Identified) -> Result<(), Refusal> {
     if identified.whole.is_some() || body.size_hint().exact().is_none_or(|length| length > MAX_GATHERED) {
         return Ok(());
     }
-    let timeout = identified.received.edition.gates[identified.received.route]
-        .policy
-        .timeouts
-        .request;
+    let timeout = identified.received.edition.gates[identified.received.route].policy.timeouts.request;
     match tokio::time::timeout(timeout, body.collect()).await {
         Ok(Ok(body)) => {
             let trailers = body.trailers().cloned();
-            identified.whole = Some(Whole {
-                data: body.to_bytes(),
-                trailers,
-            });
+            identified.whole = Some(Whole { data: body.to_bytes(), trailers });
             Ok(())
         }
         Ok(Err(_)) => Err(Failure::Upload(UploadFault::Broken).into()),
@@ -134,12 +116,7 @@ async fn gather(identified: &mut Identified) -> Result<(), Refusal> {
 
 /// The request as it goes to the server, and what is needed to answer its client if it comes to nothing.
 fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Request<Upload>, Refused) {
-    let Identified {
-        received,
-        whole,
-        assigned,
-        ..
-    } = identified;
+    let Identified { received, whole, assigned, .. } = identified;
     let policy = received.gates().policy.clone();
     let exchange = received.ending.exchange().clone();
     let head = received.head;
@@ -147,12 +124,7 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Req
     let http2 = upstream.policy.http2;
     let body = match whole {
         Some(whole) => Upload::whole(whole.data, whole.trailers, exchange.clone()),
-        None => Upload::stream(
-            received.body,
-            exchange.clone(),
-            policy.body_limit,
-            policy.timeouts.request,
-        ),
+        None => Upload::stream(received.body, exchange.clone(), policy.body_limit, policy.timeouts.request),
     };
     let framing = Framing::of(&headers, &body);
     let host = host_of(&head.uri, &headers, upstream);
@@ -183,14 +155,7 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Req
         interim::pass_on(&mut request, exchange);
     }
     let http1 = head.version < Version::HTTP_2;
-    (
-        request,
-        Refused {
-            ending: received.ending,
-            refusal: Refusal::Internal,
-            http1,
-        },
-    )
+    (request, Refused { ending: received.ending, refusal: Refusal::Internal, http1 })
 }
 
 /// The host that the client named; for HTTP/1.0 without one, the first server's.
@@ -219,13 +184,8 @@ fn target(uri: &Uri, host: &HeaderValue, http2: bool) -> Uri {
 /// (RFC 9113, section 3.1), and would take the requests after it out of the gateway's sight.
 fn asks_upgrade(headers: &HeaderMap) -> bool {
     let names = |field, word: &str| {
-        let lines = headers
-            .get_all(field)
-            .iter()
-            .filter_map(|line: &HeaderValue| line.to_str().ok());
-        lines
-            .flat_map(|line| line.split(','))
-            .any(|item| item.trim().eq_ignore_ascii_case(word))
+        let lines = headers.get_all(field).iter().filter_map(|line: &HeaderValue| line.to_str().ok());
+        lines.flat_map(|line| line.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
     };
     headers.contains_key(header::UPGRADE) && names(header::CONNECTION, "upgrade") && !names(header::UPGRADE, "h2c")
 }

@@ -56,13 +56,7 @@ impl Identified {
 /// Reads the key from the head. `Ok(Err(…))`: it stands in the body.
 pub(super) fn from_head(received: Received) -> Result<Result<Identified, Received>, Box<Refused>> {
     let Some(session) = session_of(&received) else {
-        return Ok(Ok(Identified {
-            received,
-            session: None,
-            whole: None,
-            assigned: None,
-            held: None,
-        }));
+        return Ok(Ok(Identified { received, session: None, whole: None, assigned: None, held: None }));
     };
     let lookup = with_view(&received, |view, path| SessionKey::from_head(&session, path, view));
     match lookup {
@@ -83,13 +77,7 @@ pub(super) async fn from_body(mut received: Received, admission: &Admission) -> 
     let Some(session) = session_of(&received) else {
         return from_head(received).map(|identified| match identified {
             Ok(identified) => identified,
-            Err(received) => Identified {
-                received,
-                session: None,
-                whole: None,
-                assigned: None,
-                held: None,
-            },
+            Err(received) => Identified { received, session: None, whole: None, assigned: None, held: None },
         });
     };
     let mut held = admission.held.begin(received.fair);
@@ -100,9 +88,7 @@ pub(super) async fn from_body(mut received: Received, admission: &Admission) -> 
         Ok(Err(refusal)) => return Err(received.refuse(refusal)),
         Err(_) => return Err(received.refuse(Failure::Upload(UploadFault::Timeout))),
     };
-    match with_view(&received, |view, path| {
-        SessionKey::from_whole(&session, path, view, &whole.data)
-    }) {
+    match with_view(&received, |view, path| SessionKey::from_whole(&session, path, view, &whole.data)) {
         Err(bad) => Err(received.refuse(bad)),
         Ok(known) => name(received, &session, known, Some(whole), Some(held)),
     }
@@ -110,11 +96,7 @@ pub(super) async fn from_body(mut received: Received, admission: &Admission) -> 
 
 fn session_of(received: &Received) -> Option<Arc<Session>> {
     let policy = &received.gates().policy;
-    policy
-        .session
-        .as_ref()
-        .filter(|_| !policy.exempt)
-        .map(|session| Arc::new(session.clone()))
+    policy.session.as_ref().filter(|_| !policy.exempt).map(|session| Arc::new(session.clone()))
 }
 
 fn assigns_json(session: &Session) -> bool {
@@ -125,11 +107,7 @@ fn with_view<T>(received: &Received, read: impl FnOnce(&HeadView<'_>, &crate::po
     let head = &received.head;
     // It parsed when the route was found.
     let path = NormalPath::parse(head.uri.path()).unwrap_or_default();
-    let view = HeadView {
-        headers: &head.headers,
-        query: head.uri.query(),
-        path: &path,
-    };
+    let view = HeadView { headers: &head.headers, query: head.uri.query(), path: &path };
     read(&view, &received.gates().policy.matching.path)
 }
 
@@ -143,13 +121,7 @@ fn name(
 ) -> Result<Identified, Box<Refused>> {
     let tenant = match known {
         KeyLookup::Found(key) => {
-            return Ok(Identified {
-                received,
-                session: Some(key),
-                whole,
-                assigned: None,
-                held,
-            });
+            return Ok(Identified { received, session: Some(key), whole, assigned: None, held });
         }
         KeyLookup::Absent(tenant) => tenant,
     };
@@ -157,13 +129,7 @@ fn name(
         Anonymous::Reject => Err(received.refuse(Refusal::SessionRequired)),
         Anonymous::Shared => {
             let key = SessionKey::anonymous(&tenant);
-            Ok(Identified {
-                received,
-                session: Some(key),
-                whole,
-                assigned: None,
-                held,
-            })
+            Ok(Identified { received, session: Some(key), whole, assigned: None, held })
         }
         Anonymous::Separate => Ok(assign(received, session, &tenant, whole, held)),
     }
@@ -178,13 +144,7 @@ fn assign(
     held: Option<HeldBody>,
 ) -> Identified {
     let Some(place) = &session.assign else {
-        return Identified {
-            received,
-            session: None,
-            whole,
-            assigned: None,
-            held,
-        };
+        return Identified { received, session: None, whole, assigned: None, held };
     };
     let (key, text) = SessionKey::made_up(tenant);
     let field = match place {
@@ -193,26 +153,14 @@ fn assign(
             // A body that is no object has no place for a key: it passes untouched, as its own session.
             let named = whole.as_ref().and_then(|whole| set_member(&whole.data, pointer, &text));
             let (Some(whole), Some(named)) = (&mut whole, named) else {
-                return Identified {
-                    received,
-                    session: None,
-                    whole,
-                    assigned: None,
-                    held,
-                };
+                return Identified { received, session: None, whole, assigned: None, held };
             };
             whole.data = named.into();
             None
         }
     };
     let value = HeaderValue::from_str(&text).expect("made-up keys are hexadecimal digits");
-    Identified {
-        received,
-        session: Some(key),
-        whole,
-        assigned: Some((field, value)),
-        held,
-    }
+    Identified { received, session: Some(key), whole, assigned: Some((field, value)), held }
 }
 
 async fn read_whole(body: &mut Incoming, limit: u64, held: &mut HeldBody) -> Result<Whole, Refusal> {
@@ -250,10 +198,7 @@ fn queue_full(refused: BytesRefused) -> Refusal {
         BytesRefused::Limit => QueueScope::Bytes,
         BytesRefused::Share => QueueScope::BytesShare,
     };
-    Refusal::Rejected(Rejection::QueueFull {
-        scope,
-        retry_after: std::time::Duration::ZERO,
-    })
+    Refusal::Rejected(Rejection::QueueFull { scope, retry_after: std::time::Duration::ZERO })
 }
 
 impl From<BadKey> for Refusal {

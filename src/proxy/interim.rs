@@ -22,12 +22,7 @@ pub(super) fn pass_on(request: &mut Request<Upload>, exchange: Arc<Exchange>) {
 }
 
 fn written(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
-    let ended_here = [
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::CONTENT_LENGTH,
-        header::UPGRADE,
-    ];
+    let ended_here = [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::UPGRADE];
     let phrase = status.canonical_reason().unwrap_or("");
     let mut bytes = format!("HTTP/1.1 {} {phrase}\r\n", status.as_u16()).into_bytes();
     for (name, value) in headers.iter().filter(|(name, _)| !ended_here.contains(name)) {
@@ -50,9 +45,6 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::LINK, HeaderValue::from_static("</a.css>"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        assert_eq!(
-            written(StatusCode::EARLY_HINTS, &headers),
-            b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n"
-        );
+        assert_eq!(written(StatusCode::EARLY_HINTS, &headers), b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n");
     }
 }

@@ -80,11 +80,7 @@ impl Received {
 
     pub(super) fn refuse(self, refusal: impl Into<Refusal>) -> Box<Refused> {
         let http1 = self.head.version < Version::HTTP_2;
-        Box::new(Refused {
-            ending: self.ending,
-            refusal: refusal.into(),
-            http1,
-        })
+        Box::new(Refused { ending: self.ending, refusal: refusal.into(), http1 })
     }
 }
 
@@ -120,22 +116,11 @@ impl Proxy {
         match (route, refusal) {
             (Some(route), None) => {
                 let fair = fair_key(edition.policy.limits.fair_by.as_ref(), client, &head.headers);
-                Ok(Received {
-                    edition,
-                    route,
-                    head,
-                    body,
-                    ending,
-                    fair,
-                })
+                Ok(Received { edition, route, head, body, ending, fair })
             }
             (_, refusal) => {
                 let http1 = head.version < Version::HTTP_2;
-                Err(Box::new(Refused {
-                    ending,
-                    refusal: refusal.unwrap_or(Refusal::NoRoute),
-                    http1,
-                }))
+                Err(Box::new(Refused { ending, refusal: refusal.unwrap_or(Refusal::NoRoute), http1 }))
             }
         }
     }
@@ -150,12 +135,8 @@ impl Proxy {
             return Err(Refusal::Draining);
         }
         let path = NormalPath::parse(head.uri.path()).map_err(|bad| Refusal::BadRequest(bad.to_string().into()))?;
-        let target = Target {
-            method: &head.method,
-            host: host(&head.uri, &head.headers),
-            path: &path,
-            headers: &head.headers,
-        };
+        let target =
+            Target { method: &head.method, host: host(&head.uri, &head.headers), path: &path, headers: &head.headers };
         edition.policy.route(&target).ok_or(Refusal::NoRoute)
     }
 }

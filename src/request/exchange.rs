@@ -184,8 +184,7 @@ impl Exchange {
 
     /// Adds to the time spent in queues.
     pub fn add_queued(&self, wait: Duration) {
-        self.queued
-            .fetch_add(u64::try_from(wait.as_nanos()).unwrap_or(0), Ordering::Relaxed);
+        self.queued.fetch_add(u64::try_from(wait.as_nanos()).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Time spent in queues so far.
@@ -195,8 +194,7 @@ impl Exchange {
     }
 
     pub fn set_upstream_took(&self, took: Duration) {
-        self.upstream_took
-            .store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.upstream_took.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Time between sending the request and its response head.
@@ -243,11 +241,7 @@ impl Exchange {
             return Poll::Ready(());
         }
         self.waker.register(cx.waker());
-        if self.is_interrupted() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if self.is_interrupted() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Waits until it was interrupted. Cancel safe.
@@ -267,10 +261,8 @@ impl Exchange {
 
     /// Sets how long the reader may take nothing, and when all must be over.
     pub fn set_deadlines(&self, idle: Duration, end: Option<Instant>) {
-        self.idle
-            .store(u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.end
-            .store(end.map_or(u64::MAX, |end| self.nanos(end)), Ordering::Relaxed);
+        self.idle.store(u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.end.store(end.map_or(u64::MAX, |end| self.nanos(end)), Ordering::Relaxed);
     }
 
     /// By when the reader must ask for more; `None` while it need not.
@@ -308,9 +300,7 @@ impl Exchange {
 
     /// Notes why the client's body came to no good end. The first reason stays.
     pub fn upload_failed(&self, fault: UploadFault) {
-        let _ = self
-            .upload_fault
-            .compare_exchange(0, fault as u8, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.upload_fault.compare_exchange(0, fault as u8, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     #[must_use]
@@ -331,12 +321,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn exchange() -> Exchange {
-        Exchange::new(
-            RequestId::of(&http::HeaderMap::new()),
-            "route".into(),
-            Method::GET,
-            Ipv4Addr::LOCALHOST.into(),
-        )
+        Exchange::new(RequestId::of(&http::HeaderMap::new()), "route".into(), Method::GET, Ipv4Addr::LOCALHOST.into())
     }
 
     #[test]

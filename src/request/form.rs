@@ -22,10 +22,7 @@ pub fn urlencoded<'t>(text: &'t [u8], name: &str) -> impl Iterator<Item = Cow<'t
 
 fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     if text.contains(&b'+') {
-        let spaced: Vec<u8> = text
-            .iter()
-            .map(|&octet| if octet == b'+' { b' ' } else { octet })
-            .collect();
+        let spaced: Vec<u8> = text.iter().map(|&octet| if octet == b'+' { b' ' } else { octet }).collect();
         return Cow::Owned(percent_decode(&spaced).collect());
     }
     percent_decode(text).into()
@@ -42,10 +39,7 @@ pub fn multipart(body: &Bytes, content_type: &str, name: &str) -> Vec<Bytes> {
     };
     let whole = stream::iter([Ok::<_, Infallible>(body.clone())]);
     // The stream is ready from the beginning, so reading it never waits.
-    values(Multipart::new(whole, boundary), name)
-        .now_or_never()
-        .and_then(Result::ok)
-        .unwrap_or_default()
+    values(Multipart::new(whole, boundary), name).now_or_never().and_then(Result::ok).unwrap_or_default()
 }
 
 async fn values(mut parts: Multipart<'_>, name: &str) -> multer::Result<Vec<Bytes>> {
@@ -73,30 +67,19 @@ mod tests {
     }
 
     fn parts(body: &str) -> Vec<Bytes> {
-        multipart(
-            &Bytes::copy_from_slice(body.as_bytes()),
-            "multipart/form-data; boundary=X",
-            "s",
-        )
+        multipart(&Bytes::copy_from_slice(body.as_bytes()), "multipart/form-data; boundary=X", "s")
     }
 
     #[test]
     fn names_and_values_are_decoded() {
-        assert_eq!(
-            all("a=1&%73id=x%20y+z%2B&&sid&sid=%ff", "sid"),
-            [&b"x y z+"[..], b"", b"\xff"]
-        );
+        assert_eq!(all("a=1&%73id=x%20y+z%2B&&sid&sid=%ff", "sid"), [&b"x y z+"[..], b"", b"\xff"]);
         assert_eq!(all("", ""), Vec::<Vec<u8>>::new());
         assert_eq!(all("s=%zz=", "s"), [b"%zz="]);
     }
 
     #[test]
     fn text_parts_are_found_and_files_are_not() {
-        let body = [
-            part("f", "; filename=\"f\"", "\0"),
-            part("s", "; filename=\"s\"", "file"),
-            part("s", "", "a b"),
-        ];
+        let body = [part("f", "; filename=\"f\"", "\0"), part("s", "; filename=\"s\"", "file"), part("s", "", "a b")];
         assert_eq!(parts(&(body.concat() + "--X--\r\n")), ["a b"]);
     }
 

@@ -93,16 +93,12 @@ fn check_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Ba
     if lines.next().is_some() {
         return Err(BadHead::SeveralHosts);
     }
-    let field = field
-        .map(|line| line.to_str().ok().and_then(split_host).ok_or(BadHead::MalformedHost))
-        .transpose()?;
+    let field = field.map(|line| line.to_str().ok().and_then(split_host).ok_or(BadHead::MalformedHost)).transpose()?;
     let target = uri.authority().map(Authority::as_str);
     if target.is_some_and(|authority| authority.contains('@')) {
         return Err(BadHead::UserInformation);
     }
-    let target = target
-        .map(|authority| split_host(authority).ok_or(BadHead::MalformedHost))
-        .transpose()?;
+    let target = target.map(|authority| split_host(authority).ok_or(BadHead::MalformedHost)).transpose()?;
     match (field, target) {
         (None, None) if version == Version::HTTP_10 => Ok(()),
         (None, None) => Err(BadHead::MissingHost),
@@ -143,11 +139,7 @@ fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
         return None;
     }
     // An empty port is the default one (RFC 3986, section 3.2.3).
-    if digits.is_empty() {
-        Some((name, None))
-    } else {
-        digits.parse().ok().map(|port| (name, Some(port)))
-    }
+    if digits.is_empty() { Some((name, None)) } else { digits.parse().ok().map(|port| (name, Some(port))) }
 }
 
 fn check_length(version: Version, headers: &HeaderMap) -> Result<(), BadHead> {
@@ -180,9 +172,7 @@ fn check_length(version: Version, headers: &HeaderMap) -> Result<(), BadHead> {
 #[must_use]
 pub fn is_chunked(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let first = codings
-        .next()
-        .is_some_and(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    let first = codings.next().is_some_and(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
     first && codings.next().is_none()
 }
 
@@ -191,19 +181,12 @@ pub fn is_chunked(headers: &HeaderMap) -> bool {
 pub fn whole_number(value: &HeaderValue) -> Option<u64> {
     let digits = value.to_str().ok()?;
     // `parse` alone would take a plus sign.
-    digits
-        .bytes()
-        .all(|digit| digit.is_ascii_digit())
-        .then(|| digits.parse().ok())
-        .flatten()
+    digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
 /// RFC 9113, section 8.2.2.
 fn is_of_connection(name: &http::HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
-    )
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade")
 }
 
 #[cfg(test)]
@@ -242,15 +225,9 @@ mod tests {
     fn there_is_one_well_formed_host() {
         assert_eq!(get(&[]), Err(BadHead::MissingHost));
         assert_eq!(check(Version::HTTP_2, "GET", "/", &[]), Err(BadHead::MissingHost));
-        assert_eq!(
-            check(Version::HTTP_11, "GET", "http://a.example/", &[]),
-            Err(BadHead::MissingHost)
-        );
+        assert_eq!(check(Version::HTTP_11, "GET", "http://a.example/", &[]), Err(BadHead::MissingHost));
         assert_eq!(get(&[HOST, HOST]), Err(BadHead::SeveralHosts));
-        assert_eq!(
-            check(Version::HTTP_10, "GET", "/", &[HOST, HOST]),
-            Err(BadHead::SeveralHosts)
-        );
+        assert_eq!(check(Version::HTTP_10, "GET", "/", &[HOST, HOST]), Err(BadHead::SeveralHosts));
         for host in [
             "", ":80", "a b", "a/b", "u@a", "a,b", "a:b", "a:+1", "a:99999", "a:1:2", "[::1", "[x]", "[::1]x", "::1",
             "\u{e4}", "%61",
@@ -266,22 +243,10 @@ mod tests {
     fn host_and_target_name_the_same() {
         for version in [Version::HTTP_11, Version::HTTP_2] {
             assert_eq!(check(version, "GET", "http://A.example:80/x", &[HOST]), Ok(()));
-            assert_eq!(
-                check(version, "GET", "https://a.example/x", &[("host", "a.example:443")]),
-                Ok(())
-            );
-            assert_eq!(
-                check(version, "GET", "http://b.example/", &[HOST]),
-                Err(BadHead::HostsDiffer)
-            );
-            assert_eq!(
-                check(version, "GET", "http://a.example:81/", &[HOST]),
-                Err(BadHead::HostsDiffer)
-            );
-            assert_eq!(
-                check(version, "GET", "http://u:p@a.example/", &[HOST]),
-                Err(BadHead::UserInformation)
-            );
+            assert_eq!(check(version, "GET", "https://a.example/x", &[("host", "a.example:443")]), Ok(()));
+            assert_eq!(check(version, "GET", "http://b.example/", &[HOST]), Err(BadHead::HostsDiffer));
+            assert_eq!(check(version, "GET", "http://a.example:81/", &[HOST]), Err(BadHead::HostsDiffer));
+            assert_eq!(check(version, "GET", "http://u:p@a.example/", &[HOST]), Err(BadHead::UserInformation));
         }
         let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("b"))]);
         assert_eq!(host(&Uri::from_static("http://a/"), &headers), Some("a"));
@@ -291,73 +256,37 @@ mod tests {
 
     #[test]
     fn only_paths_and_http_uris_are_targets() {
-        assert_eq!(
-            check(Version::HTTP_11, "CONNECT", "a.example:80", &[HOST]),
-            Err(BadHead::ConnectMethod)
-        );
-        assert_eq!(
-            check(Version::HTTP_11, "GET", "a.example:80", &[HOST]),
-            Err(BadHead::MalformedTarget)
-        );
-        assert_eq!(
-            check(Version::HTTP_11, "GET", "ftp://a.example/", &[HOST]),
-            Err(BadHead::MalformedTarget)
-        );
-        assert_eq!(
-            check(Version::HTTP_11, "GET", "*", &[HOST]),
-            Err(BadHead::MisplacedAsterisk)
-        );
+        assert_eq!(check(Version::HTTP_11, "CONNECT", "a.example:80", &[HOST]), Err(BadHead::ConnectMethod));
+        assert_eq!(check(Version::HTTP_11, "GET", "a.example:80", &[HOST]), Err(BadHead::MalformedTarget));
+        assert_eq!(check(Version::HTTP_11, "GET", "ftp://a.example/", &[HOST]), Err(BadHead::MalformedTarget));
+        assert_eq!(check(Version::HTTP_11, "GET", "*", &[HOST]), Err(BadHead::MisplacedAsterisk));
     }
 
     #[test]
     fn the_end_of_the_body_is_told_once() {
         for (fields, problem) in [
-            (
-                &[("transfer-encoding", "gzip, chunked")][..],
-                BadHead::UnknownTransferCoding,
-            ),
-            (
-                &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
-                BadHead::UnknownTransferCoding,
-            ),
+            (&[("transfer-encoding", "gzip, chunked")][..], BadHead::UnknownTransferCoding),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], BadHead::UnknownTransferCoding),
             (&[("transfer-encoding", "identity")], BadHead::UnknownTransferCoding),
             (&[("transfer-encoding", "xchunked")], BadHead::UnknownTransferCoding),
             (&[("transfer-encoding", "")], BadHead::UnknownTransferCoding),
-            (
-                &[("transfer-encoding", "chunked"), ("content-length", "1")],
-                BadHead::BothFramings,
-            ),
-            (
-                &[("content-length", "1"), ("content-length", "1")],
-                BadHead::SeveralContentLengths,
-            ),
+            (&[("transfer-encoding", "chunked"), ("content-length", "1")], BadHead::BothFramings),
+            (&[("content-length", "1"), ("content-length", "1")], BadHead::SeveralContentLengths),
             (&[("content-length", "1, 1")], BadHead::MalformedContentLength),
             (&[("content-length", "+1")], BadHead::MalformedContentLength),
             (&[("content-length", "0x1")], BadHead::MalformedContentLength),
             (&[("content-length", "")], BadHead::MalformedContentLength),
-            (
-                &[("content-length", "99999999999999999999")],
-                BadHead::MalformedContentLength,
-            ),
+            (&[("content-length", "99999999999999999999")], BadHead::MalformedContentLength),
         ] {
             assert_eq!(get(&[&[HOST], fields].concat()), Err(problem), "{fields:?}");
         }
         let chunked = [HOST, ("transfer-encoding", "chunked")];
-        assert_eq!(
-            check(Version::HTTP_10, "GET", "/", &chunked),
-            Err(BadHead::TransferEncodingInHttp10)
-        );
+        assert_eq!(check(Version::HTTP_10, "GET", "/", &chunked), Err(BadHead::TransferEncodingInHttp10));
     }
 
     #[test]
     fn http2_has_no_fields_about_the_connection() {
-        for name in [
-            "connection",
-            "transfer-encoding",
-            "upgrade",
-            "keep-alive",
-            "proxy-connection",
-        ] {
+        for name in ["connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection"] {
             let head = check(Version::HTTP_2, "GET", "http://a.example/", &[(name, "chunked")]);
             assert_eq!(head, Err(BadHead::ConnectionFieldInHttp2), "{name}");
         }

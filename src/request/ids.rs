@@ -118,9 +118,7 @@ mod tests {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn with(name: HeaderName, lines: &[&str]) -> HeaderMap {
-        let values = lines
-            .iter()
-            .map(|line| HeaderValue::from_str(line).expect("a field value"));
+        let values = lines.iter().map(|line| HeaderValue::from_str(line).expect("a field value"));
         values.map(|value| (name.clone(), value)).collect()
     }
 
@@ -135,30 +133,17 @@ mod tests {
     #[test]
     fn any_other_request_id_is_made_anew() {
         let too_long = "x".repeat(129);
-        for lines in [
-            &[][..],
-            &[""],
-            &["a b"],
-            &["a\u{e4}"],
-            &[too_long.as_str()],
-            &["a", "a"],
-        ] {
+        for lines in [&[][..], &[""], &["a b"], &["a\u{e4}"], &[too_long.as_str()], &["a", "a"]] {
             let id = RequestId::of(&with(X_REQUEST_ID, lines));
-            assert!(
-                id.as_str().len() == 32 && id.as_str().bytes().all(|digit| digit.is_ascii_hexdigit()),
-                "{id}"
-            );
+            assert!(id.as_str().len() == 32 && id.as_str().bytes().all(|digit| digit.is_ascii_hexdigit()), "{id}");
         }
         assert_ne!(RequestId::of(&HeaderMap::new()), RequestId::of(&HeaderMap::new()));
     }
 
     #[test]
     fn a_valid_trace_goes_on() {
-        let later = [
-            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
-            &PARENT.replacen("00", "cc", 1),
-        ]
-        .map(str::to_owned);
+        let later = ["01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x", &PARENT.replacen("00", "cc", 1)]
+            .map(str::to_owned);
         for own in [PARENT, &later[0], &later[1]] {
             let mut headers = with(TRACEPARENT, &[own]);
             headers.insert(TRACESTATE, HeaderValue::from_static("a=1"));
@@ -175,26 +160,13 @@ mod tests {
         let no_parent = PARENT.replace("00f067aa0ba902b7", &"0".repeat(16));
         let version = PARENT.replacen("00", "ff", 1);
         let later = PARENT.replacen("00", "01", 1) + "x";
-        let bad = [
-            &upper,
-            &longer,
-            &broken,
-            &no_trace,
-            &no_parent,
-            &version,
-            &later,
-            &PARENT[..54],
-            "",
-        ];
+        let bad = [&upper, &longer, &broken, &no_trace, &no_parent, &version, &later, &PARENT[..54], ""];
         for lines in bad.iter().map(|&one| vec![one]).chain([vec![], vec![PARENT, PARENT]]) {
             let mut headers = with(TRACEPARENT, &lines);
             headers.insert(TRACESTATE, HeaderValue::from_static("a=1"));
             continue_trace(&mut headers);
             let new: Vec<_> = headers.get_all(TRACEPARENT).iter().collect();
-            assert!(
-                new.len() == 1 && is_traceparent(new[0].as_bytes()) && new[0] != PARENT,
-                "{lines:?}"
-            );
+            assert!(new.len() == 1 && is_traceparent(new[0].as_bytes()) && new[0] != PARENT, "{lines:?}");
             assert!(!headers.contains_key(TRACESTATE), "{lines:?}");
         }
     }

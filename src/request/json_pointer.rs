@@ -42,15 +42,8 @@ pub fn set_member(body: &[u8], pointer: &[String], value: &str) -> Option<Vec<u8
         Some(old) => (place_in(body, old), string),
         None => {
             let start = place_in(body, parent).start + 1;
-            let comma = if parent[1..].trim_start().starts_with('}') {
-                ""
-            } else {
-                ","
-            };
-            (
-                start..start,
-                format!("{}:{string}{comma}", serde_json::to_string(name).ok()?),
-            )
+            let comma = if parent[1..].trim_start().starts_with('}') { "" } else { "," };
+            (start..start, format!("{}:{string}{comma}", serde_json::to_string(name).ok()?))
         }
     };
     Some([&body[..place.start], piece.as_bytes(), &body[place.end..]].concat())
@@ -190,11 +183,7 @@ mod tests {
     use super::*;
 
     fn tokens(pointer: &str) -> Vec<String> {
-        pointer
-            .split('/')
-            .skip(1)
-            .map(|token| token.replace("~1", "/").replace("~0", "~"))
-            .collect()
+        pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect()
     }
 
     fn at(body: &str, pointer: &str) -> Option<String> {
@@ -231,10 +220,7 @@ mod tests {
 
     #[test]
     fn big_numbers_lose_no_digit() {
-        assert_eq!(
-            at(r#"{"id":12345678901234567890123}"#, "/id").as_deref(),
-            Some("12345678901234567890123")
-        );
+        assert_eq!(at(r#"{"id":12345678901234567890123}"#, "/id").as_deref(), Some("12345678901234567890123"));
     }
 
     #[test]
@@ -245,15 +231,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_not_wholly_json_has_nothing() {
-        for body in [
-            "",
-            r#"{"s":"a""#,
-            r#"{"s":"a"} x"#,
-            r#"{"s":"a","t":}"#,
-            r#"{"s":"\ud800"}"#,
-            "s=a",
-            "NaN",
-        ] {
+        for body in ["", r#"{"s":"a""#, r#"{"s":"a"} x"#, r#"{"s":"a","t":}"#, r#"{"s":"\ud800"}"#, "s=a", "NaN"] {
             assert_eq!(at(body, "/s"), None, "{body}");
         }
         assert_eq!(scalar(b"{\"s\":\"a\",\"t\":\"\xff\"}", &tokens("/s")), None);

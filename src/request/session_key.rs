@@ -91,10 +91,9 @@ impl Tenant {
         let digest = parts.fold(None, |digest: Option<Sha256>, part| {
             let digest = digest.unwrap_or_default();
             Some(match part {
-                Some(part) => digest
-                    .chain_update([1])
-                    .chain_update((part.len() as u64).to_be_bytes())
-                    .chain_update(part),
+                Some(part) => {
+                    digest.chain_update([1]).chain_update((part.len() as u64).to_be_bytes()).chain_update(part)
+                }
                 None => digest.chain_update([0]),
             })
         });
@@ -153,14 +152,7 @@ impl SessionKey {
     /// # Errors
     /// When a source that counts, or one tried before it, is ambiguous or not text.
     pub fn from_head(session: &Session, route_path: &PathMatch, head: &HeadView<'_>) -> Result<HeadLookup, BadKey> {
-        lookup(
-            session,
-            &Reader {
-                route_path,
-                head,
-                body: None,
-            },
-        )
+        lookup(session, &Reader { route_path, head, body: None })
     }
 
     /// Reads the key from the head and the whole body, which may be empty.
@@ -176,14 +168,7 @@ impl SessionKey {
         head: &HeadView<'_>,
         body: &Bytes,
     ) -> Result<KeyLookup, BadKey> {
-        match lookup(
-            session,
-            &Reader {
-                route_path,
-                head,
-                body: Some(body),
-            },
-        )? {
+        match lookup(session, &Reader { route_path, head, body: Some(body) })? {
             HeadLookup::Known(known) => Ok(known),
             HeadLookup::NeedsBody => unreachable!("a reader that has the body needs no other"),
         }

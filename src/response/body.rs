@@ -112,12 +112,7 @@ impl GuardedBody {
     }
 
     fn end(&mut self) {
-        if let Some(Held {
-            answer,
-            permit,
-            mut ending,
-        }) = self.held.take()
-        {
+        if let Some(Held { answer, permit, mut ending }) = self.held.take() {
             drop(answer);
             permit.exchange().asked_for_more();
             drop(permit);
@@ -126,12 +121,7 @@ impl GuardedBody {
     }
 
     fn cut(&mut self, why: BodyCut) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
-        if let Some(Held {
-            answer,
-            permit,
-            mut ending,
-        }) = self.held.take()
-        {
+        if let Some(Held { answer, permit, mut ending }) = self.held.take() {
             tracing::debug!(%why, route = %permit.gates().policy.name, "an answer was cut");
             ending.answered(self.status);
             let policy = &permit.gates().policy;
@@ -218,9 +208,7 @@ impl Body for GuardedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.held
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), |held| held.answer.size_hint())
+        self.held.as_ref().map_or_else(|| SizeHint::with_exact(0), |held| held.answer.size_hint())
     }
 }
 

@@ -22,12 +22,7 @@ pub struct Ending {
 impl Ending {
     #[must_use]
     pub fn new(exchange: Arc<Exchange>, metrics: Arc<RouteMetrics>, entry: RollEntry) -> Self {
-        Self {
-            exchange,
-            metrics,
-            code: CLIENT_LEFT,
-            _on_the_roll: entry,
-        }
+        Self { exchange, metrics, code: CLIENT_LEFT, _on_the_roll: entry }
     }
 
     #[must_use]

@@ -19,10 +19,8 @@ const MAX_INTEGER: u64 = 999_999_999_999_999;
 /// token comes back after each `interval`.
 #[must_use]
 pub fn rate_limit_policy(name: &str, burst: NonZeroU32, interval: Duration) -> HeaderValue {
-    let window = interval
-        .as_nanos()
-        .saturating_mul(u128::from(burst.get()))
-        .div_ceil(Duration::from_secs(1).as_nanos());
+    let window =
+        interval.as_nanos().saturating_mul(u128::from(burst.get())).div_ceil(Duration::from_secs(1).as_nanos());
     member(name, &format!("q={burst};w={}", integer(window).max(1)))
 }
 
@@ -71,31 +69,19 @@ mod tests {
         assert_eq!(policy(3, Duration::from_millis(500)), "\"session\";q=3;w=2");
         assert_eq!(policy(1, Duration::from_nanos(1)), "\"session\";q=1;w=1");
         assert_eq!(policy(1, Duration::from_secs(3600)), "\"session\";q=1;w=3600");
-        assert_eq!(
-            policy(u32::MAX, Duration::MAX),
-            format!("\"session\";q={};w={MAX_INTEGER}", u32::MAX)
-        );
+        assert_eq!(policy(u32::MAX, Duration::MAX), format!("\"session\";q={};w={MAX_INTEGER}", u32::MAX));
     }
 
     #[test]
     fn the_reset_is_never_too_early() {
-        assert_eq!(
-            rate_limit("session", 0, Duration::from_millis(1)),
-            "\"session\";r=0;t=1"
-        );
+        assert_eq!(rate_limit("session", 0, Duration::from_millis(1)), "\"session\";r=0;t=1");
         assert_eq!(rate_limit("session", 9, Duration::ZERO), "\"session\";r=9;t=0");
-        assert_eq!(
-            rate_limit("session", 0, Duration::from_millis(1001)),
-            "\"session\";r=0;t=2"
-        );
+        assert_eq!(rate_limit("session", 0, Duration::from_millis(1001)), "\"session\";r=0;t=2");
     }
 
     #[test]
     fn names_are_escaped() {
-        assert_eq!(
-            rate_limit("a \"b\\c\u{e4}", 1, Duration::ZERO),
-            "\"a \\\"b\\\\c%C3%A4\";r=1;t=0"
-        );
+        assert_eq!(rate_limit("a \"b\\c\u{e4}", 1, Duration::ZERO), "\"a \\\"b\\\\c%C3%A4\";r=1;t=0");
     }
 
     proptest! {

@@ -198,10 +198,8 @@ impl Refusal {
 
     /// Whether the connection must not be used again.
     fn closes(&self) -> bool {
-        matches!(
-            self,
-            Self::BadFraming(_) | Self::HeadTimeout | Self::HeadTooLarge { .. } | Self::Draining
-        ) || matches!(self, Self::Failed(Failure::Upload(_)) | Self::BodyTooLarge { .. })
+        matches!(self, Self::BadFraming(_) | Self::HeadTimeout | Self::HeadTooLarge { .. } | Self::Draining)
+            || matches!(self, Self::Failed(Failure::Upload(_)) | Self::BodyTooLarge { .. })
     }
 
     /// The body of the answer.
@@ -232,14 +230,8 @@ impl Refusal {
         let mut response = Response::new(ProxyBody::own(body));
         *response.status_mut() = kind.status;
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
-        headers.insert(
-            "proxy-status",
-            static_value(&format!("turnwise; error={}", kind.proxy_error)),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert("proxy-status", static_value(&format!("turnwise; error={}", kind.proxy_error)));
         headers.insert("x-request-id", request_id.as_value().clone());
         if let Some(wait) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, whole_seconds(wait).into());
@@ -305,11 +297,9 @@ fn rejection_detail(rejection: &Rejection) -> Cow<'static, str> {
         Rejection::KeyTableFull { .. } => {
             "As many sessions and rate-limit keys are in use as limits.keys allows.".into()
         }
-        Rejection::QueueTimeout { waited, .. } => format!(
-            "No place became free within {} (limits.queue_timeout).",
-            seconds(*waited)
-        )
-        .into(),
+        Rejection::QueueTimeout { waited, .. } => {
+            format!("No place became free within {} (limits.queue_timeout).", seconds(*waited)).into()
+        }
         Rejection::Interrupted => "The request was ended by an operator.".into(),
     }
 }
@@ -368,13 +358,8 @@ mod tests {
     #[test]
     fn every_429_and_503_says_when_to_come_back() {
         for refusal in [
-            Refusal::Rejected(Rejection::SessionQueueFull {
-                waiting: 3,
-                retry_after: Duration::ZERO,
-            }),
-            Refusal::Rejected(Rejection::KeyTableFull {
-                retry_after: Duration::ZERO,
-            }),
+            Refusal::Rejected(Rejection::SessionQueueFull { waiting: 3, retry_after: Duration::ZERO }),
+            Refusal::Rejected(Rejection::KeyTableFull { retry_after: Duration::ZERO }),
             Refusal::Failed(Failure::Unavailable),
             Refusal::Failed(Failure::NoRoom),
             Refusal::Draining,
@@ -394,16 +379,10 @@ mod tests {
             remaining: 0,
             reset: Duration::from_millis(200),
         };
-        let refusal = Refusal::Rejected(Rejection::RateLimited {
-            quota,
-            retry_after: Duration::from_millis(200),
-        });
+        let refusal = Refusal::Rejected(Rejection::RateLimited { quota, retry_after: Duration::from_millis(200) });
         let problem: serde_json::Value = serde_json::from_slice(&refusal.problem("id")).expect("JSON");
         assert_eq!(problem["type"], QUOTA_EXCEEDED);
         assert_eq!(problem["violated-policies"], serde_json::json!(["session"]));
-        assert_eq!(
-            (&problem["reason"], &problem["status"]),
-            (&"rate_limited".into(), &429.into())
-        );
+        assert_eq!((&problem["reason"], &problem["status"]), (&"rate_limited".into(), &429.into()));
     }
 }

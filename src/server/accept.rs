@@ -3,12 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::IntGauge;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::server::socket::Socket;
 use crate::server::{Service, serve};
@@ -41,39 +42,63 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 #[derive(Debug)]
 pub struct ConnectionSlots {
     free: Arc<Semaphore>,
+    /// Slots that a lowered limit has taken away while they were in use: those that come back next are not free.
+    owed: AtomicUsize,
     limit: Mutex<usize>,
+}
+
+/// The slot of one connection; dropping it gives it back.
+#[derive(Debug)]
+struct ConnectionSlot {
+    slots: Arc<ConnectionSlots>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl ConnectionSlots {
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self {
-            free: Arc::new(Semaphore::new(limit)),
-            limit: Mutex::new(limit),
-        }
+        Self { free: Arc::new(Semaphore::new(limit)), owed: AtomicUsize::new(0), limit: Mutex::new(limit) }
     }
 
     /// Open connections stay, also beyond a lowered limit.
     pub fn resize(&self, limit: usize) {
         let mut current = self.limit.lock();
-        if limit >= *current {
-            self.free.add_permits(limit - *current);
+        if limit < *current {
+            let fewer = *current - limit;
+            let taken = self.free.forget_permits(fewer);
+            self.owed.fetch_add(fewer - taken, Ordering::Relaxed);
         } else {
-            let free = self.free.clone();
-            let fewer = u32::try_from(*current - limit).unwrap_or(u32::MAX);
-            tokio::spawn(async move {
-                if let Ok(permits) = free.acquire_many_owned(fewer).await {
-                    permits.forget();
-                }
-            });
+            let more = limit - *current;
+            let forgiven = more.min(self.owed.load(Ordering::Relaxed));
+            self.owed.fetch_sub(forgiven, Ordering::Relaxed);
+            self.free.add_permits(more - forgiven);
         }
         *current = limit;
+    }
+
+    async fn slot(self: &Arc<Self>) -> Option<ConnectionSlot> {
+        let permit = self.free.clone().acquire_owned().await.ok()?;
+        Some(ConnectionSlot { slots: self.clone(), permit: Some(permit) })
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        // Under the lock of a resize, so that none is forgiven and kept at once.
+        let _resizing = self.slots.limit.lock();
+        if self.slots.owed.load(Ordering::Relaxed) > 0 {
+            self.slots.owed.fetch_sub(1, Ordering::Relaxed);
+            if let Some(permit) = self.permit.take() {
+                permit.forget();
+            }
+        }
     }
 }
 
 /// Accepts and serves until `closing` says so. Connections that are open then go on.
 ///
-/// Over the limit no connection is accepted: new ones wait in the system's backlog.
+/// Over the limit each loop holds one more connection that it does not serve, and the others wait in the system's
+/// backlog.
 pub async fn accept(
     listener: TcpListener,
     service: Service,
@@ -87,7 +112,7 @@ pub async fn accept(
             _ = closing.wait_for(|closing| *closing) => return,
             accepted = next(&listener, &slots) => accepted,
         };
-        let Ok((slot, stream, address)) = accepted else { return };
+        let Some((slot, stream, address)) = accepted else { return };
         let gauge = OpenConnection::new(open.clone());
         let service = service.clone();
         tokio::spawn(async move {
@@ -99,14 +124,10 @@ pub async fn accept(
     }
 }
 
-async fn next(
-    listener: &TcpListener,
-    slots: &ConnectionSlots,
-) -> Result<(tokio::sync::OwnedSemaphorePermit, tokio::net::TcpStream, SocketAddr), tokio::sync::AcquireError> {
-    let slot = slots.free.clone().acquire_owned().await?;
+async fn next(listener: &TcpListener, slots: &Arc<ConnectionSlots>) -> Option<(ConnectionSlot, TcpStream, SocketAddr)> {
     loop {
         match listener.accept().await {
-            Ok((stream, address)) => return Ok((slot, stream, address)),
+            Ok((stream, address)) => return Some((slots.slot().await?, stream, address)),
             // The client was quicker to leave than we to take it.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -130,5 +151,25 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lowered_limit_is_paid_by_the_slots_that_come_back() {
+        let slots = Arc::new(ConnectionSlots::new(3));
+        let held = [slots.slot().await, slots.slot().await, slots.slot().await];
+        slots.resize(1);
+        assert_eq!(slots.free.available_permits(), 0);
+        let [a, b, c] = held;
+        drop((a, b));
+        assert_eq!(slots.free.available_permits(), 0, "two of three were taken away");
+        drop(c);
+        assert_eq!(slots.free.available_permits(), 1);
+        slots.resize(4);
+        assert_eq!(slots.free.available_permits(), 4);
     }
 }

@@ -40,10 +40,7 @@ impl Watchable {
     pub fn watch(&self) -> io::Result<Departure> {
         // A second descriptor of the same socket has a registration, and so a readiness, of its own.
         let socket = std::net::TcpStream::from(SockRef::from(&*self.0).try_clone()?);
-        Ok(Departure {
-            socket: TcpStream::from_std(socket)?,
-            shut: false,
-        })
+        Ok(Departure { socket: TcpStream::from_std(socket)?, shut: false })
     }
 }
 
@@ -106,24 +103,17 @@ impl Departure {
     }
 
     fn readiness(&self) -> Ready {
-        let ready = self
-            .socket
-            .ready(Interest::READABLE | Interest::WRITABLE)
-            .now_or_never();
+        let ready = self.socket.ready(Interest::READABLE | Interest::WRITABLE).now_or_never();
         ready.and_then(Result::ok).unwrap_or(Ready::EMPTY)
     }
 
     fn clear(&self, interest: Interest) {
-        let _ = self
-            .socket
-            .try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        let _ = self.socket.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 
     /// Sends `bytes` if the socket takes them all at once. For what may as well not be sent.
     pub fn send(&self, bytes: &[u8]) -> bool {
-        SockRef::from(&self.socket)
-            .send(bytes)
-            .is_ok_and(|sent| sent == bytes.len())
+        SockRef::from(&self.socket).send(bytes).is_ok_and(|sent| sent == bytes.len())
     }
 }
 
@@ -142,14 +132,7 @@ mod tests {
     }
 
     async fn until(watch: &mut Departure, want: Presence) {
-        poll_fn(|cx| {
-            if watch.poll_presence(cx) == want {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
+        poll_fn(|cx| if watch.poll_presence(cx) == want { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
     #[tokio::test]

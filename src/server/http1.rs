@@ -27,7 +27,7 @@ use crate::server::departure::{Departure, Presence, Watchable};
 use crate::server::rim::{self, Rim};
 use crate::server::state::{Answering, Connection, InExchange, Waits};
 use crate::server::wire::Wire;
-use crate::server::{ConnectionLimits, Downstream, Service, Stage};
+use crate::server::{Accepted, ConnectionLimits, Downstream, Service, Stage};
 use crate::time;
 
 /// hyper's least buffer that makes sense. Heads are bounded by the inspector.
@@ -40,15 +40,10 @@ const LISTENS_STILL: Duration = Duration::from_secs(5);
 /// How long an answer is held back that comes in the moment in which a client seems to leave, to see whether it does.
 const LEAVES: Duration = Duration::from_millis(100);
 
-/// Serves `socket`, of which `ahead` was read before.
-pub async fn serve<S: Downstream>(
-    socket: S,
-    ahead: Bytes,
-    address: SocketAddr,
-    service: Service,
-    limits: ConnectionLimits,
-) {
-    let connection = Arc::new(Connection::new());
+/// Serves one connection to its end.
+pub(super) async fn serve<S: Downstream>(accepted: Accepted<S>, service: Service) {
+    let Accepted { socket, ahead, address, began, limits } = accepted;
+    let connection = Arc::new(Connection::new(began));
     let watchable = socket.watchable();
     let wire = Wire::new(socket, ahead, limits.max_header_bytes, connection.clone());
     let requests = Requests {
@@ -139,9 +134,7 @@ impl<S: Downstream> Driver<S> {
                 return Poll::Ready(None);
             }
             if self.connection.is_head_too_large() && !self.connection.is_in_exchange() {
-                return Poll::Ready(Some(Refusal::HeadTooLarge {
-                    limit: self.limits.max_header_bytes,
-                }));
+                return Poll::Ready(Some(Refusal::HeadTooLarge { limit: self.limits.max_header_bytes }));
             }
             if !self.connection.owes_end() && !self.begin_to_end(cx) {
                 break;
@@ -224,10 +217,7 @@ impl<S: Downstream> Driver<S> {
 
     fn deadline(&self, now: Instant) -> (Instant, End) {
         match self.connection.waits() {
-            Waits::Head(since) => (
-                time::after(since, self.limits.header_timeout),
-                Some(Refusal::HeadTimeout),
-            ),
+            Waits::Head(since) => (time::after(since, self.limits.header_timeout), Some(Refusal::HeadTimeout)),
             Waits::Request(since) => (time::after(since, self.limits.keep_alive_timeout), None),
             Waits::Taker(deadline) => (deadline, None),
             Waits::Reader(since) => (time::after(since, self.limits.keep_alive_timeout), None),
@@ -254,11 +244,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (in_exchange, bad_framing) = self.connection.begin();
         let version = request.version();
-        let peer = Peer {
-            address: self.address,
-            bad_framing,
-            current: self.connection.current.clone(),
-        };
+        let peer = Peer { address: self.address, bad_framing, current: self.connection.current.clone() };
         let answer = self.rim.clone().call((request, peer));
         let connection = self.connection.clone();
         let exchange = connection.current.lock().clone();
@@ -273,10 +259,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
                 tokio::time::sleep(LEAVES).await;
             }
             connection.answering(how(version, &answer));
-            Ok(answer.map(|body| ConnectionBody {
-                body,
-                _in_exchange: in_exchange,
-            }))
+            Ok(answer.map(|body| ConnectionBody { body, _in_exchange: in_exchange }))
         })
     }
 }
@@ -288,11 +271,7 @@ fn how(version: Version, answer: &Response<ProxyBody>) -> Answering {
     }
     let has_length =
         answer.headers().contains_key(header::CONTENT_LENGTH) || answer.body().size_hint().exact().is_some();
-    if version == Version::HTTP_11 && !has_length {
-        Answering::Chunked
-    } else {
-        Answering::Otherwise
-    }
+    if version == Version::HTTP_11 && !has_length { Answering::Chunked } else { Answering::Otherwise }
 }
 
 /// An answer's body; while it is there, so is its exchange.

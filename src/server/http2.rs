@@ -22,38 +22,27 @@ use crate::proxy::Peer;
 use crate::request::exchange::Exchange;
 use crate::response::body::ProxyBody;
 use crate::server::rim::{self, Rim};
-use crate::server::{ConnectionLimits, Downstream, Service, Stage};
+use crate::server::{Accepted, ConnectionLimits, Downstream, Service, Stage};
 use crate::sync::Mutex;
 use crate::time;
 
 /// Requests of one connection at once. Those beyond wait at the client.
 const MAX_STREAMS: u32 = 250;
-/// What a client may send ahead on one stream, and on all of them.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What a client may send ahead on one stream.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// Wide enough for all streams: else the bodies of those that wait would keep back the one that has its turn.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// What is held of one stream's answer for a client that does not take it.
 const SEND_BUFFER: usize = 256 * 1024;
 /// A connection that answers no ping is dead.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Serves `socket`, of which `ahead` was read before.
-pub async fn serve<S: Downstream>(
-    socket: S,
-    ahead: Bytes,
-    address: SocketAddr,
-    service: Service,
-    limits: ConnectionLimits,
-) {
-    let streams = Streams {
-        called: Arc::default(),
-        open: Arc::default(),
-    };
-    let requests = Requests {
-        rim: rim::around(service.proxy.clone()),
-        called: streams.called.clone(),
-        address,
-    };
+/// Serves one connection to its end.
+pub(super) async fn serve<S: Downstream>(accepted: Accepted<S>, service: Service) {
+    let Accepted { socket, ahead, address, began, limits } = accepted;
+    let streams = Streams { called: Arc::default(), open: Arc::default() };
+    let requests = Requests { rim: rim::around(service.proxy.clone()), called: streams.called.clone(), address };
     let connection = Builder::new(streams.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -66,7 +55,7 @@ pub async fn serve<S: Downstream>(
         .serve_connection(TokioIo::new(Rewound { ahead, socket }), requests);
     tokio::pin!(connection);
     let mut stage = service.stage;
-    let mut idle_since = time::now();
+    let mut idle_since = began;
     let mut ending = false;
     loop {
         let look = tokio::time::sleep(limits.keep_alive_timeout / 4);
@@ -83,7 +72,17 @@ pub async fn serve<S: Downstream>(
         }
         if ending {
             connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+            // Streams have deadlines of their own; a client that reads nothing at all has this one.
+            let quiet = async {
+                while streams.open.load(Ordering::Relaxed) > 0 {
+                    tokio::time::sleep(limits.keep_alive_timeout / 4).await;
+                }
+                tokio::time::sleep(limits.keep_alive_timeout).await;
+            };
+            tokio::select! {
+                _ = connection => {}
+                () = quiet => {}
+            }
             return;
         }
     }
@@ -148,11 +147,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         *self.called.lock() = None;
-        let peer = Peer {
-            address: self.address,
-            bad_framing: None,
-            current: self.called.clone(),
-        };
+        let peer = Peer { address: self.address, bad_framing: None, current: self.called.clone() };
         self.rim.clone().call((request, peer))
     }
 }
@@ -179,14 +174,7 @@ where
         tokio::spawn(async move {
             let _open = open;
             match exchange {
-                Some(exchange) => {
-                    Watched {
-                        stream,
-                        exchange,
-                        timer: None,
-                    }
-                    .await
-                }
+                Some(exchange) => Watched { stream, exchange, timer: None }.await,
                 None => {
                     stream.await;
                 }

@@ -8,7 +8,8 @@
 //! ```text
 //!   Head ──empty line──▶ Length(n) ──n octets──▶ Head
 //!     └─────────────────▶ ChunkSize ─▶ ChunkData(n) ─▶ ChunkEnd ─▶ ChunkSize … Trailers ──empty line──▶ Head
-//!   Opaque: an upgraded connection, or octets that make no sense; hyper will say what is wrong with those
+//!   Opaque: an upgraded connection
+//!   Lost: octets that hyper may read differently; no further request of this connection is served
 //! ```
 
 use memchr::memchr;
@@ -35,6 +36,7 @@ enum State {
     ChunkEnd,
     Trailers,
     Opaque,
+    Lost,
 }
 
 #[derive(Debug, Default)]
@@ -54,25 +56,26 @@ struct Head {
 pub enum Seen {
     /// A head is complete; why it must be refused, if it must.
     HeadEnded(Option<&'static str>),
-    /// A head is longer than allowed. Nothing more is looked at.
-    HeadTooLarge,
+    /// A head is longer than allowed; so many octets of the piece stand before it. Nothing more is looked at.
+    HeadTooLarge(usize),
 }
 
 impl Inspector {
     /// For a connection whose heads may have `max_head` octets.
     #[must_use]
     pub fn new(max_head: usize) -> Self {
-        Self {
-            state: State::Head,
-            line: Vec::new(),
-            head: Head::default(),
-            max_head,
-        }
+        Self { state: State::Head, line: Vec::new(), head: Head::default(), max_head }
     }
 
     /// Stops looking: the connection speaks another protocol from now on.
     pub fn go_opaque(&mut self) {
         self.state = State::Opaque;
+        self.line = Vec::new();
+    }
+
+    /// From here on it is not known where heads begin.
+    fn lose_track(&mut self) {
+        self.state = State::Lost;
         self.line = Vec::new();
     }
 
@@ -90,9 +93,15 @@ impl Inspector {
 
     /// Looks at the next piece, and tells `seen` what is in it.
     pub fn look(&mut self, mut piece: &[u8], mut seen: impl FnMut(Seen)) {
+        let whole = piece.len();
+        // Where the head that is being read began, if it did in this piece.
+        let mut head_at = 0;
         while !piece.is_empty() {
+            if self.state == State::Head && self.head.octets == 0 {
+                head_at = whole - piece.len();
+            }
             piece = match self.state {
-                State::Opaque => return,
+                State::Opaque | State::Lost => return,
                 State::Length(left) => {
                     let (left, rest) = skip(left, piece);
                     self.state = if left == 0 { State::Head } else { State::Length(left) };
@@ -100,32 +109,28 @@ impl Inspector {
                 }
                 State::ChunkData(left) => {
                     let (left, rest) = skip(left, piece);
-                    self.state = if left == 0 {
-                        State::ChunkEnd
-                    } else {
-                        State::ChunkData(left)
-                    };
+                    self.state = if left == 0 { State::ChunkEnd } else { State::ChunkData(left) };
                     rest
                 }
                 State::Head | State::ChunkSize | State::ChunkEnd | State::Trailers => {
-                    self.look_at_line(piece, &mut seen)
+                    self.look_at_line(piece, head_at, &mut seen)
                 }
             };
         }
     }
 
-    fn look_at_line<'p>(&mut self, piece: &'p [u8], seen: &mut impl FnMut(Seen)) -> &'p [u8] {
+    fn look_at_line<'p>(&mut self, piece: &'p [u8], head_at: usize, seen: &mut impl FnMut(Seen)) -> &'p [u8] {
         let end = memchr(b'\n', piece).map(|end| end + 1);
         let (part, rest) = piece.split_at(end.unwrap_or(piece.len()));
         if self.state == State::Head {
             self.head.octets += part.len();
             if self.head.octets > self.max_head {
                 self.go_opaque();
-                seen(Seen::HeadTooLarge);
+                seen(Seen::HeadTooLarge(head_at));
                 return &[];
             }
         } else if self.line.len() + part.len() > MAX_BODY_LINE {
-            self.go_opaque();
+            self.lose_track();
             return &[];
         }
         if end.is_none() {
@@ -149,16 +154,12 @@ impl Inspector {
         };
         match self.state {
             State::Head => self.head_line(text, bare, seen),
-            State::ChunkSize => self.state = chunk_size(text).map_or(State::Opaque, next_of_chunk),
-            State::ChunkEnd => {
-                self.state = if text.is_empty() {
-                    State::ChunkSize
-                } else {
-                    State::Opaque
-                }
-            }
+            // Whether hyper takes it for the end of the line is not ours to guess.
+            _ if bare => self.lose_track(),
+            State::ChunkSize => self.state = chunk_size(text).map_or(State::Lost, next_of_chunk),
+            State::ChunkEnd => self.state = if text.is_empty() { State::ChunkSize } else { State::Lost },
             State::Trailers if text.is_empty() => self.state = State::Head,
-            State::Trailers | State::Length(_) | State::ChunkData(_) | State::Opaque => {}
+            State::Trailers | State::Length(_) | State::ChunkData(_) | State::Opaque | State::Lost => {}
         }
     }
 
@@ -223,7 +224,7 @@ impl Head {
             (0, 0) => State::Head,
             (0, length) => State::Length(length),
             _ if self.chunked => State::ChunkSize,
-            _ => State::Opaque,
+            _ => State::Lost,
         }
     }
 }
@@ -243,19 +244,12 @@ fn number(text: &[u8]) -> Option<u64> {
 }
 
 fn chunk_size(line: &[u8]) -> Option<u64> {
-    let digits = line
-        .iter()
-        .position(|octet| !octet.is_ascii_hexdigit())
-        .unwrap_or(line.len());
+    let digits = line.iter().position(|octet| !octet.is_ascii_hexdigit()).unwrap_or(line.len());
     u64::from_str_radix(std::str::from_utf8(&line[..digits]).ok()?, 16).ok()
 }
 
 fn next_of_chunk(size: u64) -> State {
-    if size == 0 {
-        State::Trailers
-    } else {
-        State::ChunkData(size)
-    }
+    if size == 0 { State::Trailers } else { State::ChunkData(size) }
 }
 
 fn skip(left: u64, piece: &[u8]) -> (u64, &[u8]) {
@@ -292,11 +286,8 @@ mod tests {
 
     #[test]
     fn doubled_signed_and_listed_lengths_are_refused() {
-        for bad in [
-            "Content-Length: 3\r\nContent-Length: 3\r\n",
-            "Content-Length: +3\r\n",
-            "Content-Length: 3, 3\r\n",
-        ] {
+        for bad in ["Content-Length: 3\r\nContent-Length: 3\r\n", "Content-Length: +3\r\n", "Content-Length: 3, 3\r\n"]
+        {
             assert!(verdict(bad).is_some(), "{bad:?}");
         }
     }
@@ -323,8 +314,22 @@ mod tests {
     }
 
     #[test]
+    fn what_hyper_may_read_differently_is_followed_no_further() {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let zeros = format!("{}3\r\nabc\r\n", "0".repeat(20_000));
+        for body in ["0\r\nX: y\n\r\nFoo: bar\r\n\r\n", "3\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n", "x\r\n", &zeros] {
+            let bytes = format!("{head}{body}GET / HTTP/1.1\r\n\r\n");
+            let (seen, inspector) = look(bytes.as_bytes());
+            assert_eq!(seen, [Seen::HeadEnded(None)], "{body:?}");
+            assert!(!inspector.is_between_requests());
+        }
+    }
+
+    #[test]
     fn a_head_is_too_large_before_it_has_ended() {
-        assert_eq!(look(&[b'a'; 1001]).0, [Seen::HeadTooLarge]);
+        assert_eq!(look(&[b'a'; 1001]).0, [Seen::HeadTooLarge(0)]);
+        let after = [&b"GET / HTTP/1.1\r\n\r\n"[..], &[b'a'; 1001]].concat();
+        assert_eq!(look(&after).0, [Seen::HeadEnded(None), Seen::HeadTooLarge(18)]);
         assert_eq!(look(&[b'a'; 1000]).0, []);
     }
 

@@ -74,16 +74,10 @@ where
         let http1 = arriving.0.version() < Version::HTTP_2;
         let called = std::panic::catch_unwind(AssertUnwindSafe(|| self.0.call(arriving)));
         let state = match called {
-            Ok(future) => Running::Called {
-                future: AssertUnwindSafe(future).catch_unwind(),
-            },
+            Ok(future) => Running::Called { future: AssertUnwindSafe(future).catch_unwind() },
             Err(panic) => Running::Panicked { panic: Some(panic) },
         };
-        Caught {
-            state,
-            request_id,
-            http1,
-        }
+        Caught { state, request_id, http1 }
     }
 }
 
@@ -136,7 +130,5 @@ pub type Rim = CatchPanic<ProxyService>;
 /// Puts the rim around `proxy`.
 #[must_use]
 pub fn around(proxy: Proxy) -> Rim {
-    tower::ServiceBuilder::new()
-        .layer(CatchPanicLayer)
-        .service(ProxyService(proxy))
+    tower::ServiceBuilder::new().layer(CatchPanicLayer).service(ProxyService(proxy))
 }

@@ -18,12 +18,22 @@ pub enum Sniffed<S> {
     Nothing,
 }
 
-/// Reads until it is clear, for at most `timeout`.
-pub async fn protocol<S: AsyncRead + Unpin>(mut socket: S, timeout: Duration) -> Sniffed<S> {
+/// Reads until it is clear, for at most `timeout`; no longer than until `closing` while nothing has come.
+pub async fn protocol<S: AsyncRead + Unpin>(
+    mut socket: S,
+    timeout: Duration,
+    closing: impl Future<Output = ()>,
+) -> Sniffed<S> {
+    let mut closing = std::pin::pin!(closing);
     let mut ahead = BytesMut::with_capacity(FIRST_READ);
     let deadline = tokio::time::Instant::now() + timeout;
     loop {
-        match tokio::time::timeout_at(deadline, socket.read_buf(&mut ahead)).await {
+        let silent = ahead.is_empty();
+        let read = tokio::select! {
+            read = tokio::time::timeout_at(deadline, socket.read_buf(&mut ahead)) => read,
+            () = &mut closing, if silent => return Sniffed::Nothing,
+        };
+        match read {
             Ok(Ok(length)) if length > 0 => {}
             // Half a preface, or half a request line: the HTTP/1 side says what is to be said about it.
             _ if !ahead.is_empty() => return Sniffed::Http1(socket, ahead.freeze()),
@@ -53,7 +63,7 @@ mod tests {
         ] {
             let (mut client, server) = tokio::io::duplex(1024);
             let all = pieces.concat();
-            let sniffing = tokio::spawn(protocol(server, Duration::from_secs(1)));
+            let sniffing = tokio::spawn(protocol(server, Duration::from_secs(1), std::future::pending()));
             for piece in pieces {
                 client.write_all(piece).await.expect("the other side reads");
                 tokio::task::yield_now().await;
@@ -69,9 +79,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_ends_at_the_timeout() {
         let (_client, server) = tokio::io::duplex(1024);
-        assert!(matches!(
-            protocol(server, Duration::from_secs(1)).await,
-            Sniffed::Nothing
-        ));
+        assert!(matches!(protocol(server, Duration::from_secs(1), std::future::pending()).await, Sniffed::Nothing));
     }
 }

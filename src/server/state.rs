@@ -60,19 +60,22 @@ pub enum Answering {
     Upgraded,
 }
 
+/// Why a request is refused whose head was not followed.
+const LOST: &str = "an earlier request of this connection does not clearly end";
+
 /// Marks one exchange's time on its connection; its drop marks the end.
 #[derive(Debug)]
 pub struct InExchange(Arc<Connection>);
 
 impl Connection {
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(since: Instant) -> Self {
         Self {
             state: Mutex::new(State {
                 verdicts: VecDeque::new(),
                 head_too_large: false,
-                head_since: Some(time::now()),
-                idle_since: Some(time::now()),
+                head_since: Some(since),
+                idle_since: Some(since),
                 answering: false,
                 ended: false,
                 ended_since: None,
@@ -169,7 +172,9 @@ impl Connection {
         state.idle_since = None;
         state.answering = false;
         state.probed = false;
-        (InExchange(self.clone()), state.verdicts.pop_front().flatten())
+        // A head that was not seen to end is one that was lost sight of.
+        let verdict = state.verdicts.pop_front().unwrap_or(Some(LOST));
+        (InExchange(self.clone()), verdict)
     }
 
     pub fn answering(&self, how: Answering) {
@@ -215,10 +220,7 @@ impl Connection {
     }
 
     fn is_waiting(&self) -> bool {
-        self.current
-            .lock()
-            .as_ref()
-            .is_some_and(|exchange| exchange.phase().waiting_for().is_some())
+        self.current.lock().as_ref().is_some_and(|exchange| exchange.phase().waiting_for().is_some())
     }
 
     /// Whether octets may be written past hyper: nothing of an answer is on its way.
@@ -273,12 +275,6 @@ impl Connection {
                 deadline.map_or(Waits::Nothing, Waits::Taker)
             }
         }
-    }
-}
-
-impl Default for Connection {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -39,13 +39,7 @@ impl<S> Wire<S> {
     /// `ahead` was read of `socket` before.
     #[must_use]
     pub fn new(socket: S, ahead: Bytes, max_head: usize, connection: Arc<Connection>) -> Self {
-        Self {
-            socket,
-            ahead,
-            inspector: Inspector::new(max_head),
-            connection,
-            lingering: None,
-        }
+        Self { socket, ahead, inspector: Inspector::new(max_head), connection, lingering: None }
     }
 
     pub fn socket(&self) -> &S {
@@ -56,19 +50,25 @@ impl<S> Wire<S> {
         self.socket
     }
 
-    fn look(&mut self, piece: &[u8]) {
+    /// Looks at the next piece. Says how many of its octets hyper may have.
+    fn look(&mut self, piece: &[u8]) -> usize {
         if self.connection.is_upgraded() {
             self.inspector.go_opaque();
-            return;
+            return piece.len();
         }
         let connection = &self.connection;
+        let mut good = piece.len();
         self.inspector.look(piece, |seen| match seen {
             Seen::HeadEnded(bad) => connection.head_ended(bad),
-            Seen::HeadTooLarge => connection.head_is_too_large(),
+            Seen::HeadTooLarge(before) => {
+                good = before;
+                connection.head_is_too_large();
+            }
         });
         if self.inspector.is_in_head() {
             self.connection.head_began();
         }
+        good
     }
 }
 
@@ -102,12 +102,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
         }
         // Copied only where a line is cut, so nothing of the piece is kept.
         let piece: &[u8] = &buf.filled()[before..];
-        this.look(piece);
-        if this.connection.is_head_too_large() {
-            buf.set_filled(before);
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
+        let good = this.look(piece);
+        buf.set_filled(before + good);
+        if good == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 }
 
@@ -133,10 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.connection.sent_ahead() > 0 {
-            let first = pieces
-                .iter()
-                .find(|piece| !piece.is_empty())
-                .map_or(&[][..], |piece| piece);
+            let first = pieces.iter().find(|piece| !piece.is_empty()).map_or(&[][..], |piece| piece);
             return self.poll_write(cx, first);
         }
         let this = &mut *self;
@@ -163,10 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
                 return Poll::Ready(Ok(()));
             }
             let until = Box::pin(tokio::time::sleep(LINGER));
-            this.lingering = Some(Lingering {
-                until,
-                left: LINGER_OCTETS,
-            });
+            this.lingering = Some(Lingering { until, left: LINGER_OCTETS });
         }
         let Some(lingering) = &mut this.lingering else {
             return Poll::Ready(Ok(()));

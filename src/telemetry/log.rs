@@ -22,10 +22,7 @@ pub fn start(format: Option<LogFormat>, level: Option<&str>) -> Result<(), Strin
     };
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
         LogFormat::Text => lines.with_ansi(terminal).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

@@ -15,9 +15,8 @@ use prometheus::{
 pub const NO_ROUTE: &str = "-";
 
 /// Upper bounds of durations in seconds: agents answer in milliseconds or in minutes.
-const SECONDS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
-];
+const SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// The families. Those with a label are reached through [`RouteMetrics`] and [`UpstreamMetrics`] on the hot path.
 #[derive(Debug)]
@@ -78,28 +77,17 @@ impl Metrics {
                 "Time from sending a request to its response head.",
                 &["upstream"],
             ),
-            in_flight: r.gauges(
-                "turnwise_in_flight_requests",
-                "Requests admitted and not ended yet.",
-                &["route"],
-            ),
+            in_flight: r.gauges("turnwise_in_flight_requests", "Requests admitted and not ended yet.", &["route"]),
             waiting: r.gauges(
                 "turnwise_waiting_requests",
                 "Requests that wait for a turn, a rate limit or a place.",
                 &["route", "queue"],
             ),
-            queue_bytes: r.gauge(
-                "turnwise_queue_bytes",
-                "Bytes of request bodies held for requests that wait.",
-            ),
-            oldest_wait: r.float(
-                "turnwise_oldest_wait_seconds",
-                "How long the request has waited that has waited longest.",
-            ),
-            oldest_in_flight: r.float(
-                "turnwise_oldest_in_flight_seconds",
-                "How long the request has run that has run longest.",
-            ),
+            queue_bytes: r.gauge("turnwise_queue_bytes", "Bytes of request bodies held for requests that wait."),
+            oldest_wait: r
+                .float("turnwise_oldest_wait_seconds", "How long the request has waited that has waited longest."),
+            oldest_in_flight: r
+                .float("turnwise_oldest_in_flight_seconds", "How long the request has run that has run longest."),
             concurrency_limit: r.gauges(
                 "turnwise_concurrency_limit",
                 "Requests that may run at once; absent where there is no limit.",
@@ -115,10 +103,7 @@ impl Metrics {
                 "Requests whose client left while the upstream worked, by what became of the work.",
                 &["route", "result"],
             ),
-            sessions_active: r.gauge(
-                "turnwise_sessions_active",
-                "Sessions with a request that runs or waits.",
-            ),
+            sessions_active: r.gauge("turnwise_sessions_active", "Sessions with a request that runs or waits."),
             rate_limit_keys: r.gauge("turnwise_rate_limit_keys", "Keys of rate limits that are remembered."),
             upstream_healthy: r.gauges(
                 "turnwise_upstream_healthy",
@@ -146,10 +131,8 @@ impl Metrics {
                 &["upstream"],
             ),
             connections: r.gauges("turnwise_connections", "Open client connections.", &["listener"]),
-            config_successful: r.gauge(
-                "turnwise_config_last_reload_successful",
-                "1 if the last (re)load of the policy succeeded.",
-            ),
+            config_successful: r
+                .gauge("turnwise_config_last_reload_successful", "1 if the last (re)load of the policy succeeded."),
             config_success_time: r.float(
                 "turnwise_config_last_reload_success_timestamp_seconds",
                 "When the policy in force was loaded, in seconds since 1970.",
@@ -159,10 +142,8 @@ impl Metrics {
                 "Reloads of the policy, by result.",
                 &["result"],
             ),
-            config_generation: r.gauge(
-                "turnwise_config_generation",
-                "How many policies have been in force, the first included.",
-            ),
+            config_generation: r
+                .gauge("turnwise_config_generation", "How many policies have been in force, the first included."),
             registry: r.0.clone(),
         };
         let build = r.gauges("turnwise_build_info", "1, with the version that runs.", &["version"]);
@@ -200,18 +181,9 @@ impl Metrics {
             name: name.into(),
             duration: self.request_duration.with_label_values(&[name]),
             in_flight: self.in_flight.with_label_values(&[name]),
-            turn: QueueMetrics {
-                wait: wait("turn"),
-                waiting: waiting("turn"),
-            },
-            rate: QueueMetrics {
-                wait: wait("rate"),
-                waiting: waiting("rate"),
-            },
-            place: QueueMetrics {
-                wait: wait("place"),
-                waiting: waiting("place"),
-            },
+            turn: QueueMetrics { wait: wait("turn"), waiting: waiting("turn") },
+            rate: QueueMetrics { wait: wait("rate"), waiting: waiting("rate") },
+            place: QueueMetrics { wait: wait("place"), waiting: waiting("place") },
         }
     }
 
@@ -255,10 +227,7 @@ impl RouteMetrics {
     /// Counts one ended request. `method` is one of the closed set of [`method_label`].
     pub fn ended(&self, method: &'static str, code: u16) {
         let mut digits = [0; 3];
-        self.all
-            .requests
-            .with_label_values(&[&self.name, method, code_label(code, &mut digits)])
-            .inc();
+        self.all.requests.with_label_values(&[&self.name, method, code_label(code, &mut digits)]).inc();
     }
 
     /// Counts one answer that the gateway gave itself.
@@ -289,10 +258,7 @@ impl UpstreamMetrics {
 
     /// Counts an ejection of `server`.
     pub fn ejected(&self, server: &str) {
-        self.all
-            .upstream_ejections
-            .with_label_values(&[&self.name, server])
-            .inc();
+        self.all.upstream_ejections.with_label_values(&[&self.name, server]).inc();
     }
 }
 
@@ -322,9 +288,7 @@ struct Register(Registry);
 
 impl Register {
     fn add<C: Collector + Clone + 'static>(&self, collector: C) -> C {
-        self.0
-            .register(Box::new(collector.clone()))
-            .expect("each name is registered once");
+        self.0.register(Box::new(collector.clone())).expect("each name is registered once");
         collector
     }
 
@@ -360,14 +324,8 @@ mod tests {
         metrics.route("r").ended("GET", 204);
         metrics.route("r").rejected("queue_full");
         let text = String::from_utf8(metrics.text()).expect("metrics are text");
-        assert!(
-            text.contains(r#"turnwise_requests_total{code="204",method="GET",route="r"} 1"#),
-            "{text}"
-        );
-        assert!(
-            text.contains(r#"turnwise_rejected_total{reason="queue_full",route="r"} 1"#),
-            "{text}"
-        );
+        assert!(text.contains(r#"turnwise_requests_total{code="204",method="GET",route="r"} 1"#), "{text}");
+        assert!(text.contains(r#"turnwise_rejected_total{reason="queue_full",route="r"} 1"#), "{text}");
         assert!(text.contains("turnwise_build_info{version="), "{text}");
         assert!(text.contains("process_open_fds"), "{text}");
     }

@@ -109,18 +109,14 @@ impl Upstream {
         if let (Balance::Session, Some(session)) = (self.policy.balance, wanted.session) {
             let server = asked().max_by(|a, b| rendezvous(session, a).total_cmp(&rendezvous(session, b)));
             let server = server.ok_or(NoServer)?;
-            return Ok(self
-                .enter(server, wanted)
-                .map_or(Choice::Full(Some(server.id)), Choice::Taken));
+            return Ok(self.enter(server, wanted).map_or(Choice::Full(Some(server.id)), Choice::Taken));
         }
         let start = self.shared.round.fetch_add(1, Ordering::Relaxed);
         let mut some = false;
         // Another worker may take the slot between the look and the entry; then look again.
         for _ in 0..=self.servers.len() {
-            let open: Vec<&Arc<Server>> = asked()
-                .inspect(|_| some = true)
-                .filter(|server| wanted.exempt || server.has_room())
-                .collect();
+            let open: Vec<&Arc<Server>> =
+                asked().inspect(|_| some = true).filter(|server| wanted.exempt || server.has_room()).collect();
             if open.is_empty() {
                 break;
             }
@@ -143,11 +139,7 @@ impl Upstream {
         } else if !server.try_enter() {
             return None;
         }
-        Some(Slot {
-            server: server.clone(),
-            shared: self.shared.clone(),
-            counts: !wanted.exempt,
-        })
+        Some(Slot { server: server.clone(), shared: self.shared.clone(), counts: !wanted.exempt })
     }
 }
 
@@ -194,11 +186,7 @@ mod tests {
     }
 
     fn home(session: &str, servers: &[Arc<Server>]) -> u64 {
-        servers
-            .iter()
-            .max_by(|a, b| rendezvous(session, a).total_cmp(&rendezvous(session, b)))
-            .expect("some")
-            .id
+        servers.iter().max_by(|a, b| rendezvous(session, a).total_cmp(&rendezvous(session, b))).expect("some").id
     }
 
     #[test]
@@ -208,10 +196,7 @@ mod tests {
             let session = format!("session-{n}");
             let before = home(&session, &all);
             let after = home(&session, &all[..2]);
-            assert!(
-                before == after || before == 2,
-                "{session} moved from {before} to {after}"
-            );
+            assert!(before == after || before == 2, "{session} moved from {before} to {after}");
         }
     }
 

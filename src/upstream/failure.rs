@@ -41,18 +41,12 @@ impl Failure {
     /// Whether the server certainly has not begun to work on the request.
     #[must_use]
     pub fn is_unprocessed(self) -> bool {
-        matches!(
-            self,
-            Self::Unavailable | Self::NoRoom | Self::Connect | Self::ConnectTimeout
-        )
+        matches!(self, Self::Unavailable | Self::NoRoom | Self::Connect | Self::ConnectTimeout)
     }
 
     /// Whether it counts towards the server's ejection.
     #[must_use]
     pub fn blames_server(self) -> bool {
-        matches!(
-            self,
-            Self::Connect | Self::ConnectTimeout | Self::Broken | Self::ResponseTimeout
-        )
+        matches!(self, Self::Connect | Self::ConnectTimeout | Self::Broken | Self::ResponseTimeout)
     }
 }

@@ -84,10 +84,7 @@ pub fn to_upstream(headers: &mut HeaderMap, inbound: &Inbound<'_>) {
     for ended_here in [header::HOST, header::CONTENT_LENGTH, TURNWISE_TURN, TURNWISE_SESSION] {
         headers.remove(ended_here);
     }
-    if headers
-        .get(header::EXPECT)
-        .is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-    {
+    if headers.get(header::EXPECT).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         headers.remove(header::EXPECT);
     }
     set_connection_fields(headers, inbound, trailers);
@@ -142,10 +139,7 @@ pub struct Outbound<'r> {
 /// `Content-Length` stays, as one number: an answer to `HEAD` and a 304 tell by it what they do not send. After a 101 the
 /// fields of the upgrade stay.
 pub fn to_client(headers: &mut HeaderMap, outbound: &Outbound<'_>) {
-    let upgrade = headers
-        .get(header::UPGRADE)
-        .filter(|_| outbound.status == StatusCode::SWITCHING_PROTOCOLS)
-        .cloned();
+    let upgrade = headers.get(header::UPGRADE).filter(|_| outbound.status == StatusCode::SWITCHING_PROTOCOLS).cloned();
     strip::connection_fields(headers, None);
     let bodiless = outbound.status.is_informational() || outbound.status == StatusCode::NO_CONTENT;
     match content_length(headers) {
@@ -209,11 +203,7 @@ fn via(received: Version) -> HeaderValue {
 /// W3C Server Timing; milliseconds to one tenth.
 fn server_timing(queued: Duration, upstream: Duration) -> HeaderValue {
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-    let text = format!(
-        "queue;dur={:.1}, upstream;dur={:.1}",
-        milliseconds(queued),
-        milliseconds(upstream)
-    );
+    let text = format!("queue;dur={:.1}, upstream;dur={:.1}", milliseconds(queued), milliseconds(upstream));
     HeaderValue::try_from(text).expect("letters, digits and punctuation make a field value")
 }
 

@@ -21,10 +21,7 @@ pub async fn check(upstream: Arc<Upstream>, dial: Arc<dyn Dial>) {
     let Some(health) = upstream.policy.health.clone() else {
         return;
     };
-    let checks = upstream
-        .servers
-        .iter()
-        .map(|server| watch(&upstream, server, &health, &*dial));
+    let checks = upstream.servers.iter().map(|server| watch(&upstream, server, &health, &*dial));
     futures_util::future::join_all(checks).await;
 }
 
@@ -57,10 +54,7 @@ async fn passes(server: &Server, path: &str, dial: &dyn Dial) -> bool {
     };
     let request = Request::get(path)
         .header(http::header::HOST, server.authority())
-        .header(
-            http::header::USER_AGENT,
-            concat!("turnwise/", env!("CARGO_PKG_VERSION"), " health check"),
-        )
+        .header(http::header::USER_AGENT, concat!("turnwise/", env!("CARGO_PKG_VERSION"), " health check"))
         .header(http::header::CONNECTION, "close")
         .body(Empty::<Bytes>::new());
     let Ok(request) = request else { return false };

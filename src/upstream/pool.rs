@@ -82,10 +82,7 @@ pub struct SendFailed {
 impl Pools {
     #[must_use]
     pub fn new(dial: Arc<dyn Dial>) -> Self {
-        Self {
-            dial,
-            servers: Mutex::new(HashMap::new()),
-        }
+        Self { dial, servers: Mutex::new(HashMap::new()) }
     }
 
     /// A connection that was used before, if one is idle.
@@ -107,11 +104,7 @@ impl Pools {
     pub async fn connect(&self, server: &Arc<Server>, policy: &policy::Upstream) -> io::Result<Lease> {
         let pool = self.pool(server, policy);
         let stream = self.dial.dial(&server.host, server.port).await?;
-        let sender = if policy.http2 {
-            pool.open_http2(stream).await?
-        } else {
-            pool.open_http1(stream).await?
-        };
+        let sender = if policy.http2 { pool.open_http2(stream).await? } else { pool.open_http1(stream).await? };
         Ok(Lease { pool, sender })
     }
 
@@ -120,11 +113,7 @@ impl Pools {
         let now = time::now();
         self.servers.lock().retain(|id, pool| {
             let known = known(*id);
-            let timeout = if known {
-                pool.limits.lock().idle_timeout
-            } else {
-                Duration::ZERO
-            };
+            let timeout = if known { pool.limits.lock().idle_timeout } else { Duration::ZERO };
             pool.close_idle(now, timeout);
             known
         });
@@ -167,10 +156,7 @@ impl ServerPool {
         let limits = *self.limits.lock();
         let mut idle = self.idle.lock();
         if idle.len() < limits.max_idle {
-            idle.push(Idle {
-                connection,
-                since: time::now(),
-            });
+            idle.push(Idle { connection, since: time::now() });
             self.server.idle.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -199,10 +185,7 @@ impl ServerPool {
                 tracing::debug!(%error, "a connection to a server ended");
             }
         });
-        Ok(Sender::Http1(Some(Http1 {
-            sender,
-            task: task.abort_handle(),
-        })))
+        Ok(Sender::Http1(Some(Http1 { sender, task: task.abort_handle() })))
     }
 
     async fn open_http2(&self, stream: Box<dyn Stream>) -> io::Result<Sender> {

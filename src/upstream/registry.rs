@@ -30,10 +30,7 @@ struct Known {
 impl Registry {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self {
-            known: Mutex::new(Known::default()),
-            metrics,
-        }
+        Self { known: Mutex::new(Known::default()), metrics }
     }
 
     /// The upstreams of `policy`, in its order. Servers that it still names keep their health and their load.
@@ -54,11 +51,7 @@ impl Registry {
                 state
             });
             let of_upstream = of_upstream.collect();
-            let state = known
-                .shared
-                .get(&upstream.name)
-                .cloned()
-                .unwrap_or_else(|| Arc::new(Shared::new()));
+            let state = known.shared.get(&upstream.name).cloned().unwrap_or_else(|| Arc::new(Shared::new()));
             shared.insert(upstream.name.clone(), state.clone());
             // A slot may be free under the new limits.
             state.slot_came_back.notify_waiters();
@@ -85,12 +78,7 @@ impl Known {
             return server.clone();
         }
         self.next_id += 1;
-        Arc::new(Server::new(
-            self.next_id,
-            policy.url.clone(),
-            policy.host.clone(),
-            policy.port,
-        ))
+        Arc::new(Server::new(self.next_id, policy.url.clone(), policy.host.clone(), policy.port))
     }
 }
 
@@ -98,10 +86,6 @@ impl Shared {
     fn new() -> Self {
         // A line for the upstream and one for each server: bounded by the policy, not by a budget.
         let lines = Arc::new(Lanes::new(Arc::new(KeyBudget::new(usize::MAX))));
-        Self {
-            round: AtomicUsize::new(0),
-            slot_came_back: Notify::new(),
-            lines,
-        }
+        Self { round: AtomicUsize::new(0), slot_came_back: Notify::new(), lines }
     }
 }

@@ -94,9 +94,7 @@ pub struct Pending {
 
 impl std::fmt::Debug for Pending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pending")
-            .field("slot", &self._slot)
-            .finish_non_exhaustive()
+        f.debug_struct("Pending").field("slot", &self._slot).finish_non_exhaustive()
     }
 }
 
@@ -170,30 +168,17 @@ impl Upstream {
     ) -> Result<Response<Answer>, SendError> {
         let timeouts = &permit.gates().policy.timeouts;
         let total = (!timeouts.total.is_zero()).then(|| time::after(permit.since(), timeouts.total));
-        let deadlines = Deadlines {
-            timeouts,
-            total,
-            connect: self.policy.connect_timeout,
-            room: queue_timeout,
-        };
+        let deadlines = Deadlines { timeouts, total, connect: self.policy.connect_timeout, room: queue_timeout };
         let exchange = permit.exchange();
         let retry = self.policy.retry;
         let mut request = request;
         let mut tried = Vec::new();
         loop {
-            let wanted = Wanted {
-                session,
-                tried: &tried,
-                exempt: permit.gates().policy.exempt,
-            };
+            let wanted = Wanted { session, tried: &tried, exempt: permit.gates().policy.exempt };
             let slot = self.slot(&wanted, exchange, &deadlines).await?;
             tried.push(slot.server().id);
             let last = tried.len() as u32 >= retry.attempts;
-            let spare = if last || !(retry.on_429 || retry.on_503) {
-                None
-            } else {
-                again(&request)
-            };
+            let spare = if last || !(retry.on_429 || retry.on_503) { None } else { again(&request) };
             request = match self.try_once(pools, request, slot, exchange, &deadlines).await {
                 Tried::Answered(response) => match spare {
                     Some(spare) if self.retries(response.status().as_u16()) => spare,
@@ -273,10 +258,7 @@ impl Upstream {
                 },
                 Err(failure) => {
                     let failure = self.blame(&server, failure);
-                    return Tried::Failed(SendError {
-                        failure,
-                        pending: Some(Pending { head, _slot: slot }),
-                    });
+                    return Tried::Failed(SendError { failure, pending: Some(Pending { head, _slot: slot }) });
                 }
             }
         }
@@ -318,13 +300,7 @@ impl Upstream {
             {
                 lease.give_back();
             }
-            Answer {
-                body,
-                lease,
-                slot,
-                upload,
-                upstream: self.clone(),
-            }
+            Answer { body, lease, slot, upload, upstream: self.clone() }
         })))
     }
 
@@ -332,10 +308,7 @@ impl Upstream {
     fn blame(&self, server: &Server, failure: Failure) -> Failure {
         self.count(failure);
         if failure.blames_server() && server.failed(self.policy.eject.after_failures) {
-            let others = self
-                .servers
-                .iter()
-                .any(|other| other.id != server.id && other.is_healthy());
+            let others = self.servers.iter().any(|other| other.id != server.id && other.is_healthy());
             // The last one is never ejected: a server that fails is better than none.
             if others {
                 server.eject(self.policy.eject.duration);

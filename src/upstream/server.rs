@@ -55,8 +55,7 @@ impl Server {
 
     pub(super) fn configure(&self, weight: u32, limit: Option<u32>) {
         self.weight.store(weight, Ordering::Relaxed);
-        self.limit
-            .store(limit.map_or(0, |limit| limit as usize), Ordering::Relaxed);
+        self.limit.store(limit.map_or(0, |limit| limit as usize), Ordering::Relaxed);
     }
 
     /// Host and port as a `Host` field names them.
@@ -82,11 +81,7 @@ impl Server {
     pub fn connections(&self) -> (usize, usize) {
         let open = self.connections.load(Ordering::Relaxed);
         // Where requests share a connection, it is never lent and given back.
-        let idle = if self.in_flight() == 0 {
-            open
-        } else {
-            self.idle.load(Ordering::Relaxed)
-        };
+        let idle = if self.in_flight() == 0 { open } else { self.idle.load(Ordering::Relaxed) };
         (open, idle.min(open))
     }
 
@@ -98,18 +93,13 @@ impl Server {
 
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.limit()
-            .is_none_or(|limit| self.in_flight.load(Ordering::Relaxed) < limit)
+        self.limit().is_none_or(|limit| self.in_flight.load(Ordering::Relaxed) < limit)
     }
 
     /// Takes a slot, if there is room.
     pub(super) fn try_enter(&self) -> bool {
         let limit = self.limit().unwrap_or(usize::MAX);
-        self.in_flight
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |now| {
-                (now < limit).then_some(now + 1)
-            })
-            .is_ok()
+        self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |now| (now < limit).then_some(now + 1)).is_ok()
     }
 
     pub(super) fn leave(&self) {
@@ -173,8 +163,7 @@ impl Server {
     pub(super) fn eject(&self, duration: Duration) {
         self.failures_in_a_row.store(0, Ordering::Relaxed);
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        self.ejected_until
-            .store(self.age_millis().saturating_add(millis).max(1), Ordering::Relaxed);
+        self.ejected_until.store(self.age_millis().saturating_add(millis).max(1), Ordering::Relaxed);
     }
 
     fn age_millis(&self) -> u64 {
@@ -194,10 +183,7 @@ mod tests {
     fn a_slot_is_never_given_beyond_the_limit() {
         let server = server();
         server.configure(1, Some(2));
-        assert_eq!(
-            [server.try_enter(), server.try_enter(), server.try_enter()],
-            [true, true, false]
-        );
+        assert_eq!([server.try_enter(), server.try_enter(), server.try_enter()], [true, true, false]);
         server.leave();
         assert!(server.try_enter());
     }
@@ -206,11 +192,7 @@ mod tests {
     fn checks_count_in_a_row() {
         let server = server();
         assert_eq!(server.checked(false, 1, 2), None);
-        assert_eq!(
-            server.checked(true, 1, 2),
-            None,
-            "a success in between starts the count anew"
-        );
+        assert_eq!(server.checked(true, 1, 2), None, "a success in between starts the count anew");
         assert_eq!(server.checked(false, 1, 2), None);
         assert_eq!(server.checked(false, 1, 2), Some(false));
         assert!(!server.is_healthy());

@@ -56,31 +56,15 @@ impl Upload {
         if body.is_end_stream() {
             return Self::whole(Bytes::new(), None, exchange);
         }
-        Self {
-            source: Source::Stream(body),
-            exchange,
-            left: limit,
-            timeout,
-            deadline: None,
-        }
+        Self { source: Source::Stream(body), exchange, left: limit, timeout, deadline: None }
     }
 
     /// A body that is here already.
     #[must_use]
     pub fn whole(body: Bytes, trailers: Option<HeaderMap>, exchange: Arc<Exchange>) -> Self {
         exchange.upload_completed();
-        let source = if body.is_empty() && trailers.is_none() {
-            Source::Done
-        } else {
-            Source::Whole(body, trailers)
-        };
-        Self {
-            source,
-            exchange,
-            left: 0,
-            timeout: Duration::MAX,
-            deadline: None,
-        }
+        let source = if body.is_empty() && trailers.is_none() { Source::Done } else { Source::Whole(body, trailers) };
+        Self { source, exchange, left: 0, timeout: Duration::MAX, deadline: None }
     }
 
     /// The same body once more; `None` if it streams, and so is there only once.
@@ -91,13 +75,7 @@ impl Upload {
             Source::Whole(body, trailers) => Source::Whole(body.clone(), trailers.clone()),
             Source::Trailers(_) | Source::Stream(_) => return None,
         };
-        Some(Self {
-            source,
-            exchange: self.exchange.clone(),
-            left: 0,
-            timeout: self.timeout,
-            deadline: None,
-        })
+        Some(Self { source, exchange: self.exchange.clone(), left: 0, timeout: self.timeout, deadline: None })
     }
 
     fn fail(&mut self, fault: UploadFault) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
@@ -108,9 +86,8 @@ impl Upload {
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timeout = self.timeout;
-        let deadline = self
-            .deadline
-            .get_or_insert_with(|| Box::pin(time::sleep_until(time::after(time::now(), timeout))));
+        let deadline =
+            self.deadline.get_or_insert_with(|| Box::pin(time::sleep_until(time::after(time::now(), timeout))));
         deadline.as_mut().poll(cx)
     }
 }

@@ -15,9 +15,5 @@ fn limit(concurrency: u32) -> String {
 /// Waits until this global limit is in force.
 #[track_caller]
 fn in_force(gateway: &Gateway, concurrency: u32) {
-    gateway.wait_metric(
-        "turnwise_concurrency_limit",
-        &[("scope", "global")],
-        f64::from(concurrency),
-    );
+    gateway.wait_metric("turnwise_concurrency_limit", &[("scope", "global")], f64::from(concurrency));
 }

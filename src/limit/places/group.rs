@@ -84,10 +84,7 @@ impl Class {
         let ring = &mut self.ring;
         let flow = self.flows.entry(key).or_insert_with(|| {
             ring.insert((position, key));
-            Flow {
-                heard: position,
-                line: VecDeque::new(),
-            }
+            Flow { heard: position, line: VecDeque::new() }
         });
         // One that rose from a lower class may have come before those who are here.
         let place = flow.line.partition_point(|(other, _)| *other < id);

@@ -4,12 +4,7 @@ use proptest::prelude::*;
 const WIDE: QueueLimits = QueueLimits { all: 1000, share: 1000 };
 
 fn wish(route: Scope, upstream: Scope, class: usize, key: u64) -> Wish {
-    Wish {
-        route,
-        upstream,
-        class,
-        key: FairKey(key),
-    }
+    Wish { route, upstream, class, key: FairKey(key) }
 }
 
 /// Drains whatever fits now and names it.
@@ -34,11 +29,7 @@ fn a_place_is_taken_in_all_scopes_or_in_none() {
 fn who_waits_for_a_full_route_lets_others_pass() {
     let now = Instant::now();
     let mut places = Places::new(2, WIDE);
-    let (narrow, wide, upstream) = (
-        places.add_scope(Some(1)),
-        places.add_scope(None),
-        places.add_scope(None),
-    );
+    let (narrow, wide, upstream) = (places.add_scope(Some(1)), places.add_scope(None), places.add_scope(None));
     places.arrive(wish(narrow, upstream, 1, 0), now, 1).expect("room");
     assert!(!places.arrive(wish(narrow, upstream, 1, 0), now, 2).expect("room").1);
     assert!(places.arrive(wish(wide, upstream, 1, 0), now, 3).expect("room").1);
@@ -52,10 +43,7 @@ fn places_go_round_the_keys() {
     let (mut holder, _) = places.arrive(wish(route, upstream, 1, 9), now, 0).expect("room");
     let mut ids = HashMap::new();
     for (name, key) in [(11, 1), (12, 1), (13, 1), (21, 2), (31, 3)] {
-        ids.insert(
-            name,
-            places.arrive(wish(route, upstream, 1, key), now, name).expect("room").0,
-        );
+        ids.insert(name, places.arrive(wish(route, upstream, 1, key), now, name).expect("room").0);
     }
     let mut order: Vec<u32> = vec![];
     for _ in 0..5 {
@@ -77,11 +65,7 @@ fn a_high_priority_goes_first_and_a_low_one_rises() {
     let late = start + RISE_AFTER * 2;
     places.arrive(wish(route, upstream, 0, 0), late, 2).expect("room");
     places.leave(holder);
-    assert_eq!(
-        granted(&mut places, late),
-        [1],
-        "after two rises the low one is in the highest class, and came first"
-    );
+    assert_eq!(granted(&mut places, late), [1], "after two rises the low one is in the highest class, and came first");
 }
 
 #[test]
@@ -93,15 +77,9 @@ fn queue_and_share_refuse_and_change_nothing() {
     for _ in 0..2 {
         places.arrive(wish(route, upstream, 1, 1), now, 1).expect("room");
     }
-    assert_eq!(
-        places.arrive(wish(route, upstream, 1, 1), now, 1),
-        Err(QueueFull::Share)
-    );
+    assert_eq!(places.arrive(wish(route, upstream, 1, 1), now, 1), Err(QueueFull::Share));
     places.arrive(wish(route, upstream, 1, 2), now, 1).expect("room");
-    assert_eq!(
-        places.arrive(wish(route, upstream, 1, 3), now, 1),
-        Err(QueueFull::Limit)
-    );
+    assert_eq!(places.arrive(wish(route, upstream, 1, 3), now, 1), Err(QueueFull::Limit));
     assert_eq!(places.waiting(), 3);
 }
 
@@ -110,9 +88,7 @@ fn a_raised_limit_admits_and_a_lowered_one_drains() {
     let now = Instant::now();
     let mut places = Places::new(1, WIDE);
     let (route, upstream) = (places.add_scope(None), places.add_scope(None));
-    let ids: Vec<_> = (0..4)
-        .map(|n| places.arrive(wish(route, upstream, 1, 0), now, n).expect("room").0)
-        .collect();
+    let ids: Vec<_> = (0..4).map(|n| places.arrive(wish(route, upstream, 1, 0), now, n).expect("room").0).collect();
     places.resize(3, WIDE);
     assert_eq!(granted(&mut places, now), [1, 2]);
     places.resize(1, WIDE);
@@ -136,16 +112,9 @@ struct Model {
 
 impl Model {
     fn fits(&self, wish: Wish) -> bool {
-        let used = |scope: Scope| {
-            self.held
-                .iter()
-                .filter(|(_, w)| w.route == scope || w.upstream == scope)
-                .count()
-        };
+        let used = |scope: Scope| self.held.iter().filter(|(_, w)| w.route == scope || w.upstream == scope).count();
         self.held.len() < self.limit
-            && [wish.route, wish.upstream]
-                .iter()
-                .all(|s| self.scopes[s.0].is_none_or(|limit| used(*s) < limit))
+            && [wish.route, wish.upstream].iter().all(|s| self.scopes[s.0].is_none_or(|limit| used(*s) < limit))
     }
 
     fn arrive(&mut self, id: u32, wish: Wish, now: Instant) -> bool {
@@ -165,27 +134,15 @@ impl Model {
     fn advance(&mut self, now: Instant) -> Option<u32> {
         let rank = |(id, wish, since): &(u32, Wish, Instant)| {
             let rises = (now.duration_since(*since).as_secs() / RISE_AFTER.as_secs()) as usize;
-            let position = self
-                .round
-                .iter()
-                .find(|(key, _)| *key == wish.key)
-                .map_or(0, |(_, p)| *p);
+            let position = self.round.iter().find(|(key, _)| *key == wish.key).map_or(0, |(_, p)| *p);
             (wish.class.saturating_sub(rises), position, *id)
         };
-        let first = self
-            .waiting
-            .iter()
-            .filter(|(_, wish, _)| self.fits(*wish))
-            .min_by_key(|w| rank(w))?
-            .0;
+        let first = self.waiting.iter().filter(|(_, wish, _)| self.fits(*wish)).min_by_key(|w| rank(w))?.0;
         let place = self.waiting.iter().position(|(id, ..)| *id == first)?;
         let (id, wish, _) = self.waiting.remove(place);
         self.next += 1;
         let next = self.next;
-        self.round
-            .iter_mut()
-            .filter(|(key, _)| *key == wish.key)
-            .for_each(|(_, p)| *p = next);
+        self.round.iter_mut().filter(|(key, _)| *key == wish.key).for_each(|(_, p)| *p = next);
         self.held.push((id, wish));
         Some(id)
     }
@@ -198,12 +155,7 @@ impl Model {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Arrive {
-        route: usize,
-        upstream: usize,
-        class: usize,
-        key: u64,
-    },
+    Arrive { route: usize, upstream: usize, class: usize, key: u64 },
     Leave(usize),
     Pass(u64),
     Limit(usize),

@@ -9,16 +9,9 @@ use crate::config::{Fault, quoted};
 
 /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` (IPv4) or `:8080` (all IPv4 addresses). Port 0: any free one.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Fault> {
-    let wrong = || {
-        Fault::new(format!(
-            "must be an address such as `127.0.0.1:8080`, not `{}`",
-            quoted(text)
-        ))
-    };
+    let wrong = || Fault::new(format!("must be an address such as `127.0.0.1:8080`, not `{}`", quoted(text)));
     if text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok() {
-        return Err(wrong().hint(format!(
-            "write `127.0.0.1:{text}`, or `0.0.0.0:{text}` for all addresses"
-        )));
+        return Err(wrong().hint(format!("write `127.0.0.1:{text}`, or `0.0.0.0:{text}` for all addresses")));
     }
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port = port_number(port, 0).ok_or_else(wrong)?;
@@ -44,10 +37,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, Fault> {
     let one = text.parse::<IpAddr>().map(IpNet::from);
     let network = one.or_else(|_| text.parse::<IpNet>());
     network.map(|network| network.trunc()).map_err(|_| {
-        Fault::new(format!(
-            "must be a network such as `10.0.0.0/8` or an address, not `{}`",
-            quoted(text)
-        ))
+        Fault::new(format!("must be a network such as `10.0.0.0/8` or an address, not `{}`", quoted(text)))
     })
 }
 
@@ -65,21 +55,14 @@ pub(super) fn server(text: &str) -> Result<ServerAddress, Fault> {
     let Some((scheme, rest)) = text.split_once("://") else {
         // Not quoted when it may hold a password.
         let fault = Fault::new(format!("{FORM}, and begin with `http://`"));
-        return Err(if text.contains('@') {
-            fault
-        } else {
-            fault.hint(format!("write `http://{}`", quoted(text)))
-        });
+        return Err(if text.contains('@') { fault } else { fault.hint(format!("write `http://{}`", quoted(text))) });
     };
     let default_port = match scheme.to_ascii_lowercase().as_str() {
         "http" => 80,
         "https" if not_yet::HTTPS_SERVERS => 443,
         "https" => return Err(not_yet::fault("`https://` to servers")),
         _ => {
-            return Err(Fault::new(format!(
-                "{FORM}; `{}` is no scheme for servers",
-                quoted(scheme)
-            )));
+            return Err(Fault::new(format!("{FORM}; `{}` is no scheme for servers", quoted(scheme))));
         }
     };
     if rest.contains('@') {
@@ -87,9 +70,7 @@ pub(super) fn server(text: &str) -> Result<ServerAddress, Fault> {
     }
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains(['/', '?', '#']) {
-        return Err(Fault::new(format!(
-            "{FORM}, without path or query: requests keep their own path"
-        )));
+        return Err(Fault::new(format!("{FORM}, without path or query: requests keep their own path")));
     }
     let (host, port) = split_port(authority);
     let host = check_host(host).ok_or_else(|| Fault::new(format!("{FORM}; `{}` is no host", quoted(host))))?;
@@ -108,10 +89,7 @@ pub(super) fn host_of_match(text: &str) -> Result<String, Fault> {
         return Err(Fault::new("must be a whole host name: patterns of hosts are not read"));
     }
     if check_host(host).is_none() || port.is_some_and(|port| port_number(port, 0).is_none()) {
-        return Err(Fault::new(format!(
-            "must be a host name such as `api.example.com`, not `{}`",
-            quoted(text)
-        )));
+        return Err(Fault::new(format!("must be a host name such as `api.example.com`, not `{}`", quoted(text))));
     }
     Ok(host.to_ascii_lowercase())
 }
@@ -137,10 +115,8 @@ fn check_host(host: &str) -> Option<String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let sound = !host.is_empty() && host.len() <= 253 && host.chars().all(allowed);
     // What looks like an IPv4 address must be one: `10.0.0.300` would be looked up as a name.
-    let numeric = host
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()));
+    let numeric =
+        host.rsplit('.').next().is_some_and(|last| !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()));
     (sound && !host.starts_with('.') && !host.contains("..") && (!numeric || host.parse::<Ipv4Addr>().is_ok()))
         .then(|| host.to_ascii_lowercase())
 }
@@ -164,17 +140,8 @@ mod tests {
         ] {
             assert_eq!(listen(text).expect(text).to_string(), meant);
         }
-        for text in [
-            "",
-            "8080",
-            "127.0.0.1",
-            "::1:8080",
-            "[::1]",
-            "host:80",
-            "1.2.3.4:65536",
-            "1.2.3.4:+1",
-            "1.2.3.4:",
-        ] {
+        for text in ["", "8080", "127.0.0.1", "::1:8080", "[::1]", "host:80", "1.2.3.4:65536", "1.2.3.4:+1", "1.2.3.4:"]
+        {
             listen(text).expect_err(text);
         }
     }
@@ -194,13 +161,7 @@ mod tests {
             ("HTTP://Agents.local:81/", "agents.local", 81),
             ("http://[::1]:8000", "::1", 8000),
         ] {
-            assert_eq!(
-                server(text).expect(text),
-                ServerAddress {
-                    host: host.to_owned(),
-                    port
-                }
-            );
+            assert_eq!(server(text).expect(text), ServerAddress { host: host.to_owned(), port });
         }
         for text in [
             "agents:80",
@@ -230,20 +191,12 @@ mod tests {
 
     #[test]
     fn https_is_not_there_yet() {
-        assert!(
-            server("https://a")
-                .expect_err("https")
-                .message
-                .contains("not available in this version")
-        );
+        assert!(server("https://a").expect_err("https").message.contains("not available in this version"));
     }
 
     #[test]
     fn hosts_of_a_match_ignore_case_and_port() {
-        assert_eq!(
-            host_of_match("API.example.com:8080").expect("a host"),
-            "api.example.com"
-        );
+        assert_eq!(host_of_match("API.example.com:8080").expect("a host"), "api.example.com");
         assert_eq!(host_of_match("[::1]:80").expect("a host"), "[::1]");
         for text in ["", "*.example.com", "a/b", "a:b", ":80"] {
             host_of_match(text).expect_err(text);

@@ -19,23 +19,15 @@ fn merged(over: &Node, under: &Node) -> Node {
     let mut entries: Vec<Entry> = own
         .iter()
         .map(|entry| match under.get(&entry.key) {
-            Some(below) => Entry {
-                key: entry.key.clone(),
-                node: merged(&entry.node, below),
-            },
+            Some(below) => Entry { key: entry.key.clone(), node: merged(&entry.node, below) },
             None => entry.clone(),
         })
         .collect();
     entries.extend(inherited.iter().filter(|entry| over.get(&entry.key).is_none()).cloned());
-    Node {
-        kind: Kind::Mapping(entries),
-        ..over.clone()
-    }
+    Node { kind: Kind::Mapping(entries), ..over.clone() }
 }
 
 /// Whether a value was written in `defaults`.
 pub(super) fn inherited(node: &Node) -> bool {
-    node.path
-        .strip_prefix("defaults")
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    node.path.strip_prefix("defaults").is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }

@@ -24,20 +24,9 @@ pub(super) fn header_name(text: &str) -> Result<HeaderName, Fault> {
 /// A header that the gateway may set for a client.
 pub(super) fn header_to_set(text: &str) -> Result<HeaderName, Fault> {
     let name = header_name(text)?;
-    let owned = [
-        CONNECTION,
-        CONTENT_LENGTH,
-        HOST,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ];
+    let owned = [CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
     if owned.contains(&name) {
-        return Err(Fault::new(format!(
-            "`{}` cannot hold a session key: it frames the request",
-            quoted(text)
-        )));
+        return Err(Fault::new(format!("`{}` cannot hold a session key: it frames the request", quoted(text))));
     }
     Ok(name)
 }
@@ -61,12 +50,7 @@ pub(super) fn method(text: &str) -> Result<Method, Fault> {
 
 /// Decoded reference tokens of a JSON pointer (RFC 6901); the pointer to the whole document is refused.
 pub(super) fn json_pointer(text: &str) -> Result<Vec<String>, Fault> {
-    let wrong = || {
-        Fault::new(format!(
-            "must be a JSON pointer such as `/session_id`, not `{}`",
-            quoted(text)
-        ))
-    };
+    let wrong = || Fault::new(format!("must be a JSON pointer such as `/session_id`, not `{}`", quoted(text)));
     if text.len() > 512 {
         return Err(Fault::new("must be at most 512 characters"));
     }
@@ -108,10 +92,7 @@ mod tests {
 
     #[test]
     fn json_pointers_are_decoded() {
-        assert_eq!(
-            json_pointer("/a~1b/m~0n/~01/0").expect("a pointer"),
-            ["a/b", "m~n", "~1", "0"]
-        );
+        assert_eq!(json_pointer("/a~1b/m~0n/~01/0").expect("a pointer"), ["a/b", "m~n", "~1", "0"]);
         assert_eq!(json_pointer("/").expect("a pointer"), [""]);
         for text in ["", "a", "/a~", "/~2"] {
             json_pointer(text).expect_err(text);
@@ -132,10 +113,7 @@ mod tests {
 
     #[test]
     fn a_method_in_lower_case_is_another_method() {
-        assert_eq!(
-            method("get").expect_err("lower case").hint.as_deref(),
-            Some("did you mean `GET`?")
-        );
+        assert_eq!(method("get").expect_err("lower case").hint.as_deref(), Some("did you mean `GET`?"));
         method("PURGE").expect("methods are open");
     }
 

@@ -27,9 +27,7 @@ pub(super) fn check(routes: &[(Cursor<'_>, Route)]) {
                 "requests of this route and of `{first}` never meet in the lane `{lane}`: \
                  their keys are made of different parts"
             );
-            at(*cursor, "within", |place| {
-                place.warning(Fault::new(message).hint("give both the same `within`"))
-            });
+            at(*cursor, "within", |place| place.warning(Fault::new(message).hint("give both the same `within`")));
         }
     }
 }

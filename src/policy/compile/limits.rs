@@ -6,15 +6,7 @@ use super::{MAX_COUNT, SOME_TIME, http_words, one_key};
 use crate::config::{Cursor, Fault, Fields, parse_percent};
 use crate::policy::{FairBy, Limits};
 
-const LIMITS: [&str; 7] = [
-    "concurrency",
-    "queue",
-    "queue_bytes",
-    "queue_timeout",
-    "fair_by",
-    "queue_share",
-    "keys",
-];
+const LIMITS: [&str; 7] = ["concurrency", "queue", "queue_bytes", "queue_timeout", "fair_by", "queue_share", "keys"];
 
 /// Greatest number of bytes that a policy may speak of: 1 TiB.
 pub(super) const MAX_BYTES: u64 = 1 << 40;
@@ -26,19 +18,11 @@ pub(super) fn limits(fields: Fields<'_>) -> Limits {
         concurrency: count("concurrency", 100),
         queue: count("queue", 1000),
         queue_bytes: fields.or("queue_bytes", 256 << 20, |cursor| cursor.size(1..=MAX_BYTES)),
-        queue_timeout: fields.or("queue_timeout", Duration::from_secs(30), |cursor| {
-            cursor.duration(SOME_TIME)
-        }),
+        queue_timeout: fields.or("queue_timeout", Duration::from_secs(30), |cursor| cursor.duration(SOME_TIME)),
         fair_by: fields.or("fair_by", Some(FairBy::ClientIp), |cursor| {
-            if cursor.is_null() {
-                Some(None)
-            } else {
-                fair_by(cursor).map(Some)
-            }
+            if cursor.is_null() { Some(None) } else { fair_by(cursor).map(Some) }
         }),
-        queue_share: fields.or("queue_share", 100, |cursor| {
-            cursor.parsed(parse_percent, "a share such as `50%`")
-        }),
+        queue_share: fields.or("queue_share", 100, |cursor| cursor.parsed(parse_percent, "a share such as `50%`")),
         keys: fields.or("keys", 1_000_000, |cursor| cursor.integer(1..=100_000_000)) as usize,
     }
 }
@@ -46,10 +30,7 @@ pub(super) fn limits(fields: Fields<'_>) -> Limits {
 fn fair_by(cursor: Cursor<'_>) -> Option<FairBy> {
     if cursor.is_mapping() {
         let (_, header) = one_key(cursor, &["header"])?;
-        return header
-            .string()
-            .and_then(|name| header.told(http_words::header_name(name)))
-            .map(FairBy::Header);
+        return header.string().and_then(|name| header.told(http_words::header_name(name))).map(FairBy::Header);
     }
     if cursor.shown() == "client_ip" {
         return Some(FairBy::ClientIp);

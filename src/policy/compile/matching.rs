@@ -29,9 +29,7 @@ fn path_match(fields: Fields<'_>) -> PathMatch {
     let read = |cursor: Option<Cursor<'_>>, parse: fn(&str) -> Result<PathMatch, Fault>| {
         cursor.and_then(|cursor| cursor.string().and_then(|text| cursor.told(parse(text))))
     };
-    read(whole, path::pattern)
-        .or_else(|| read(prefix, path::prefix))
-        .unwrap_or_default()
+    read(whole, path::pattern).or_else(|| read(prefix, path::prefix)).unwrap_or_default()
 }
 
 /// An empty list would match nothing, or anything: nobody can tell.
@@ -42,9 +40,7 @@ fn list<T: Clone + Eq + std::hash::Hash>(fields: Fields<'_>, key: &str, parse: f
             cursor.problem(Fault::new("must not be an empty list").hint(format!("leave `{key}` out to match any")));
         }
         let read = |item: Cursor<'_>| item.string().and_then(|text| item.told(parse(text)));
-        let values = items
-            .into_iter()
-            .filter_map(|item| read(item).map(|value| (item, value)));
+        let values = items.into_iter().filter_map(|item| read(item).map(|value| (item, value)));
         let values: Vec<_> = values.collect();
         unique(values.iter().map(|(item, value)| (*item, value.clone())));
         Some(values.into_iter().map(|(_, value)| value).collect())
@@ -64,10 +60,7 @@ fn headers(cursor: Cursor<'_>) -> Option<Vec<(HeaderName, HeaderValue)>> {
         if headers.iter().any(|(earlier, _)| *earlier == name) {
             value.problem(Fault::new(format!("the header `{name}` stands here twice")));
         }
-        if let Some(text) = value
-            .string()
-            .and_then(|text| value.told(http_words::header_value(text)))
-        {
+        if let Some(text) = value.string().and_then(|text| value.told(http_words::header_value(text))) {
             headers.push((name, text));
         }
     }

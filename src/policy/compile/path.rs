@@ -54,9 +54,7 @@ fn checked(text: &str) -> Result<String, Fault> {
         return Err(Fault::new("must be a path without query or fragment"));
     }
     if path.starts_with('/') || path.contains("//") {
-        return Err(Fault::new(
-            "must not have empty segments: repeated slashes are merged before paths are compared",
-        ));
+        return Err(Fault::new("must not have empty segments: repeated slashes are merged before paths are compared"));
     }
     Ok(path.to_owned())
 }
@@ -65,10 +63,7 @@ fn segment(part: &str) -> Result<Segment, Fault> {
     if let Some(name) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
         let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if name.is_empty() || name.len() > 64 || !name.chars().all(word) {
-            let message = format!(
-                "`{{{}}}` is no variable: a name has 1 to 64 letters, digits and `_`",
-                quoted(name)
-            );
+            let message = format!("`{{{}}}` is no variable: a name has 1 to 64 letters, digits and `_`", quoted(name));
             return Err(Fault::new(message));
         }
         return Ok(Segment::Variable(name.to_owned()));
@@ -110,20 +105,14 @@ fn normal(part: &str) -> Result<String, Fault> {
             // RFC 3986 section 3.3: what a path may hold unescaped.
             c if c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/".contains(c) => done.push(c),
             c => {
-                let escaped: String = c
-                    .encode_utf8(&mut [0; 4])
-                    .bytes()
-                    .map(|byte| format!("%{byte:02X}"))
-                    .collect();
+                let escaped: String = c.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%{byte:02X}")).collect();
                 let fault = Fault::new(format!("`{}` never stands in a path as it is", c.escape_debug()));
                 return Err(fault.hint(format!("write `{escaped}`")));
             }
         }
     }
     if done.split('/').any(|segment| matches!(segment, "." | "..")) {
-        return Err(Fault::new(
-            "must not have `.` or `..` segments: requests with them are refused",
-        ));
+        return Err(Fault::new("must not have `.` or `..` segments: requests with them are refused"));
     }
     Ok(done)
 }
@@ -152,9 +141,9 @@ mod tests {
 
     #[test]
     fn patterns_that_nothing_could_match_are_refused() {
-        for text in [
-            "", "a", "//", "/a//b", "/a?b", "/a#b", "/.", "/a/../b", "/%2e%2E", "/é", "/a b", "/%4", "/%+1", "/\"",
-        ] {
+        for text in
+            ["", "a", "//", "/a//b", "/a?b", "/a#b", "/.", "/a/../b", "/%2e%2E", "/é", "/a b", "/%4", "/%+1", "/\""]
+        {
             pattern(text).expect_err(text);
             prefix(text).expect_err(text);
         }
@@ -172,10 +161,7 @@ mod tests {
     fn a_prefix_is_without_slash_at_its_end() {
         assert_eq!(prefix("/api/"), Ok(PathMatch::Prefix("/api".to_owned())));
         assert_eq!(prefix("/"), Ok(PathMatch::Any));
-        assert_eq!(
-            prefix("/api/*").expect_err("a star").hint.as_deref(),
-            Some("did you mean `/api`?")
-        );
+        assert_eq!(prefix("/api/*").expect_err("a star").hint.as_deref(), Some("did you mean `/api`?"));
         prefix("/api/{x}").expect_err("a variable");
     }
 

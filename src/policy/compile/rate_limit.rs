@@ -8,20 +8,9 @@ use super::{MAX_COUNT, SOME_TIME, http_words, one_key};
 use crate::config::{Cursor, Fault, Fields, parse_rate, quoted};
 use crate::policy::{Rate, RateLimit, RatePer, WhenExceeded};
 
-const RATE_LIMIT: [&str; 7] = [
-    "per",
-    "rate",
-    "burst",
-    "when_exceeded",
-    "name",
-    "queue",
-    "queue_timeout",
-];
-const PER: [(&str, RatePerWord); 3] = [
-    ("session", RatePerWord::Session),
-    ("client_ip", RatePerWord::ClientIp),
-    ("route", RatePerWord::Route),
-];
+const RATE_LIMIT: [&str; 7] = ["per", "rate", "burst", "when_exceeded", "name", "queue", "queue_timeout"];
+const PER: [(&str, RatePerWord); 3] =
+    [("session", RatePerWord::Session), ("client_ip", RatePerWord::ClientIp), ("route", RatePerWord::Route)];
 
 /// Without `burst`, as many requests may come at once as the rate allows in its own time (`5/s`: 5), but no more than this:
 /// `1000/h` is not meant to let a thousand through together.
@@ -54,14 +43,9 @@ pub(super) fn rate_limits(cursor: Cursor<'_>) -> Option<Vec<Arc<RateLimit>>> {
 fn rate_limit(cursor: Cursor<'_>) -> Option<RateLimit> {
     let fields = cursor.fields(&RATE_LIMIT)?;
     let per = fields.required("per").and_then(per);
-    let rate = fields
-        .required("rate")
-        .and_then(|cursor| cursor.parsed(parse_rate, "a rate such as `10/s`"));
+    let rate = fields.required("rate").and_then(|cursor| cursor.parsed(parse_rate, "a rate such as `10/s`"));
     let rate = rate.map(|(count, period)| Rate { count, period });
-    let burst = fields
-        .get("burst")
-        .and_then(|cursor| cursor.integer(1..=MAX_COUNT))
-        .and_then(NonZeroU32::new);
+    let burst = fields.get("burst").and_then(|cursor| cursor.integer(1..=MAX_COUNT)).and_then(NonZeroU32::new);
     let when_exceeded = when_exceeded(fields);
     let named = fields.nullable("name", limit_name);
     let (per, rate) = (per?, rate?);
@@ -81,17 +65,13 @@ fn rate_limit(cursor: Cursor<'_>) -> Option<RateLimit> {
 }
 
 fn default_burst(rate: Rate) -> NonZeroU32 {
-    rate.count
-        .min(NonZeroU32::new(MAX_DEFAULT_BURST).unwrap_or(NonZeroU32::MIN))
+    rate.count.min(NonZeroU32::new(MAX_DEFAULT_BURST).unwrap_or(NonZeroU32::MIN))
 }
 
 fn per(cursor: Cursor<'_>) -> Option<RatePer> {
     if cursor.is_mapping() {
         let (_, header) = one_key(cursor, &["header"])?;
-        return header
-            .string()
-            .and_then(|name| header.told(http_words::header_name(name)))
-            .map(RatePer::Header);
+        return header.string().and_then(|name| header.told(http_words::header_name(name))).map(RatePer::Header);
     }
     if cursor.shown() == "header" {
         let fault = Fault::new("must say which header");
@@ -106,9 +86,7 @@ fn per(cursor: Cursor<'_>) -> Option<RatePer> {
 }
 
 fn when_exceeded(fields: Fields<'_>) -> WhenExceeded {
-    let waits = fields.or("when_exceeded", false, |cursor| {
-        cursor.word(&[("reject", false), ("wait", true)])
-    });
+    let waits = fields.or("when_exceeded", false, |cursor| cursor.word(&[("reject", false), ("wait", true)]));
     let queue = fields.get("queue");
     let queue_timeout = fields.get("queue_timeout");
     if !waits {
@@ -120,9 +98,7 @@ fn when_exceeded(fields: Fields<'_>) -> WhenExceeded {
     }
     WhenExceeded::Wait {
         queue: queue.and_then(|cursor| cursor.integer(1..=MAX_COUNT)).unwrap_or(1000),
-        queue_timeout: queue_timeout
-            .and_then(|cursor| cursor.duration(SOME_TIME))
-            .unwrap_or(Duration::from_secs(30)),
+        queue_timeout: queue_timeout.and_then(|cursor| cursor.duration(SOME_TIME)).unwrap_or(Duration::from_secs(30)),
     }
 }
 
@@ -133,10 +109,7 @@ fn limit_name(cursor: Cursor<'_>) -> Option<&str> {
     if text.len() <= 64 && text.bytes().all(allowed) {
         return Some(text);
     }
-    let message = format!(
-        "`{}` is no name: 1 to 64 ASCII characters without `\"` and `\\`",
-        quoted(&cursor.shown())
-    );
+    let message = format!("`{}` is no name: 1 to 64 ASCII characters without `\"` and `\\`", quoted(&cursor.shown()));
     cursor.problem(Fault::new(message));
     None
 }

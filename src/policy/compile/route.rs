@@ -31,16 +31,10 @@ const ROUTE: [&str; 13] = [
 const ONLY_IN_ROUTES: [&str; 3] = ["name", "match", "upstream"];
 /// What a request that takes neither turn nor place has no use for.
 const NOT_WHEN_EXEMPT: [&str; 3] = ["session", "concurrency", "priority"];
-const PRIORITY: [(&str, Priority); 3] = [
-    ("high", Priority::High),
-    ("normal", Priority::Normal),
-    ("low", Priority::Low),
-];
-const ABANDONED: [(&str, Abandoned); 3] = [
-    ("auto", Abandoned::Auto),
-    ("finish", Abandoned::Finish),
-    ("cancel", Abandoned::Cancel),
-];
+const PRIORITY: [(&str, Priority); 3] =
+    [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
+const ABANDONED: [(&str, Abandoned); 3] =
+    [("auto", Abandoned::Auto), ("finish", Abandoned::Finish), ("cancel", Abandoned::Cancel)];
 
 /// Never empty; `None` after a problem that leaves no route to speak of.
 pub(super) fn routes(fields: Fields<'_>, upstreams: &Option<Vec<Upstream>>, queue_bytes: u64) -> Option<Vec<Route>> {
@@ -55,15 +49,9 @@ pub(super) fn routes(fields: Fields<'_>, upstreams: &Option<Vec<Upstream>>, queu
     } else {
         written.iter().map(|cursor| under(cursor.node(), defaults)).collect()
     };
-    let all = All {
-        upstreams,
-        queue_bytes,
-        only: written.is_empty(),
-    };
+    let all = All { upstreams, queue_bytes, only: written.is_empty() };
     let cursors = nodes.iter().map(|node| fields.cursor().over(node));
-    let routes = cursors
-        .enumerate()
-        .filter_map(|(index, cursor)| Some((cursor, route(cursor, index, all)?)));
+    let routes = cursors.enumerate().filter_map(|(index, cursor)| Some((cursor, route(cursor, index, all)?)));
     let routes: Vec<(Cursor<'_>, Route)> = routes.collect();
     check_names(&routes);
     lanes::check(&routes);
@@ -94,10 +82,7 @@ fn implied(fields: Fields<'_>, upstreams: &[Upstream]) -> Option<Node> {
         return None;
     }
     let place = fields.get("upstreams").map_or(fields.cursor().node(), Cursor::node);
-    Some(Node {
-        kind: Kind::Mapping(Vec::new()),
-        ..place.clone()
-    })
+    Some(Node { kind: Kind::Mapping(Vec::new()), ..place.clone() })
 }
 
 #[derive(Clone, Copy)]
@@ -110,24 +95,14 @@ struct All<'a> {
 
 fn route(cursor: Cursor<'_>, index: usize, all: All<'_>) -> Option<Route> {
     let fields = cursor.fields(&ROUTE)?;
-    let made_up = if all.only {
-        "default".to_owned()
-    } else {
-        format!("route-{}", index + 1)
-    };
-    let name: Arc<str> = fields
-        .get("name")
-        .and_then(name)
-        .map_or_else(|| made_up.into(), Arc::from);
+    let made_up = if all.only { "default".to_owned() } else { format!("route-{}", index + 1) };
+    let name: Arc<str> = fields.get("name").and_then(name).map_or_else(|| made_up.into(), Arc::from);
     let matching = matching::matching(fields);
     let common = read_common(fields);
     // A path that could not be read has been told; its variables are not missed as well.
     let unread = fields.get("match").and_then(|cursor| cursor.inside("path")).is_some()
         && !matches!(matching.path, PathMatch::Pattern(_));
-    let whose = Whose::Route {
-        name: &name,
-        path: (!unread).then_some(&matching.path),
-    };
+    let whose = Whose::Route { name: &name, path: (!unread).then_some(&matching.path) };
     let session = if common.exempt {
         check_exempt(fields);
         None
@@ -173,9 +148,7 @@ fn read_common(fields: Fields<'_>) -> Common {
         rate_limits: fields.or("rate_limits", Vec::new(), rate_limit::rate_limits),
         timeouts: timeouts(fields),
         abandoned: fields.or("abandoned", Abandoned::Auto, |cursor| cursor.word(&ABANDONED)),
-        abandoned_limit: fields.or("abandoned_limit", Duration::from_secs(60), |cursor| {
-            cursor.duration(SOME_TIME)
-        }),
+        abandoned_limit: fields.or("abandoned_limit", Duration::from_secs(60), |cursor| cursor.duration(SOME_TIME)),
     }
 }
 
@@ -195,9 +168,7 @@ fn upstream(fields: Fields<'_>, upstreams: &[Upstream]) -> usize {
     let names: Vec<&str> = upstreams.iter().map(|upstream| &*upstream.name).collect();
     let Some(cursor) = fields.get("upstream") else {
         if names.len() > 1 {
-            fields
-                .cursor()
-                .problem(Fault::new("`upstream` is missing, and there are several"));
+            fields.cursor().problem(Fault::new("`upstream` is missing, and there are several"));
         }
         return 0;
     };
@@ -214,10 +185,7 @@ fn upstream(fields: Fields<'_>, upstreams: &[Upstream]) -> usize {
 fn check_exempt(fields: Fields<'_>) {
     for key in NOT_WHEN_EXEMPT {
         // What comes from `defaults` is meant for the other routes.
-        if let Some(cursor) = fields
-            .get(key)
-            .filter(|cursor| !cursor.is_null() && !inherited(cursor.node()))
-        {
+        if let Some(cursor) = fields.get(key).filter(|cursor| !cursor.is_null() && !inherited(cursor.node())) {
             let message = format!("`{key}` has no effect on an exempt route, which takes no turn and no place");
             cursor.problem(Fault::new(message).hint(format!("remove `{key}`, or write `exempt: false`")));
         }
@@ -225,13 +193,8 @@ fn check_exempt(fields: Fields<'_>) {
 }
 
 fn warn_of_limits(fields: Fields<'_>, common: &Common, session: Option<&Session>, queue_bytes: u64) {
-    if let Some(cursor) = fields
-        .get("body_limit")
-        .filter(|_| common.body_limit > queue_bytes && !common.exempt)
-    {
-        cursor.warning(Fault::new(
-            "a request with so large a body can never wait: `limits.queue_bytes` is smaller",
-        ));
+    if let Some(cursor) = fields.get("body_limit").filter(|_| common.body_limit > queue_bytes && !common.exempt) {
+        cursor.warning(Fault::new("a request with so large a body can never wait: `limits.queue_bytes` is smaller"));
     }
     let per_session = common.rate_limits.iter().any(|limit| limit.per == RatePer::Session);
     if let Some(cursor) = fields.get("rate_limits").filter(|_| per_session && session.is_none()) {
@@ -245,10 +208,7 @@ fn check_names(routes: &[(Cursor<'_>, Route)]) {
     for (cursor, route) in routes {
         let place = cursor.inside("name").unwrap_or(*cursor);
         if let Some(line) = seen.get(&*route.name) {
-            let fault = Fault::new(format!(
-                "the name `{}` is taken by the route in line {line}",
-                route.name
-            ));
+            let fault = Fault::new(format!("the name `{}` is taken by the route in line {line}", route.name));
             place.problem(fault);
         } else {
             seen.insert(&route.name, cursor.node().at.line);
@@ -259,9 +219,7 @@ fn check_names(routes: &[(Cursor<'_>, Route)]) {
 fn warn_of_unused(fields: Fields<'_>, upstreams: &[Upstream], routes: &[(Cursor<'_>, Route)]) {
     for (index, upstream) in upstreams.iter().enumerate() {
         let used = routes.iter().any(|(_, route)| route.upstream == index);
-        let cursor = fields
-            .get("upstreams")
-            .and_then(|upstreams| upstreams.inside(&upstream.name));
+        let cursor = fields.get("upstreams").and_then(|upstreams| upstreams.inside(&upstream.name));
         if let Some(cursor) = cursor.filter(|_| !used) {
             cursor.warning(Fault::new("no route leads to this upstream"));
         }

@@ -34,10 +34,8 @@ pub(super) fn listen(fields: Fields<'_>) -> Option<Vec<SocketAddr>> {
         cursor.problem(Fault::new("must name at least one address"));
         return None;
     }
-    let addresses: Vec<(Cursor<'_>, SocketAddr)> = items
-        .into_iter()
-        .filter_map(|item| listener(item).map(|address| (item, address)))
-        .collect();
+    let addresses: Vec<(Cursor<'_>, SocketAddr)> =
+        items.into_iter().filter_map(|item| listener(item).map(|address| (item, address))).collect();
     // All IPv4 and all IPv6 addresses are two listeners that do not meet.
     for (index, (item, address)) in addresses.iter().enumerate() {
         if addresses[..index]
@@ -110,7 +108,5 @@ fn all_processors() -> usize {
 }
 
 fn max_header_bytes(cursor: Cursor<'_>) -> Option<usize> {
-    cursor
-        .size(1 << 10..=16 << 20)
-        .and_then(|bytes| usize::try_from(bytes).ok())
+    cursor.size(1 << 10..=16 << 20).and_then(|bytes| usize::try_from(bytes).ok())
 }

@@ -25,11 +25,8 @@ const SESSION: [&str; 14] = [
     "replay_for",
 ];
 const SOURCES: [&str; 6] = ["header", "json", "form", "query", "cookie", "path"];
-const ANONYMOUS: [(&str, Anonymous); 3] = [
-    ("separate", Anonymous::Separate),
-    ("shared", Anonymous::Shared),
-    ("reject", Anonymous::Reject),
-];
+const ANONYMOUS: [(&str, Anonymous); 3] =
+    [("separate", Anonymous::Separate), ("shared", Anonymous::Shared), ("reject", Anonymous::Reject)];
 
 /// Keys that may be looked for in one request.
 const MAX_SOURCES: usize = 16;
@@ -58,9 +55,7 @@ pub(super) fn session(cursor: Cursor<'_>, whose: Whose<'_>) -> Option<Session> {
     check_assign(fields, assign.as_ref(), anonymous, key.as_deref());
     let concurrency = fields.or("concurrency", 1, |cursor| cursor.integer(1..=MAX_COUNT));
     let queue = fields.or("queue", 32, |cursor| cursor.integer(1..=MAX_COUNT));
-    let queue_timeout = fields.or("queue_timeout", Duration::from_secs(60), |cursor| {
-        cursor.duration(SOME_TIME)
-    });
+    let queue_timeout = fields.or("queue_timeout", Duration::from_secs(60), |cursor| cursor.duration(SOME_TIME));
     let Whose::Route { name, .. } = whose else { return None };
     Some(Session {
         key: key?,
@@ -88,9 +83,7 @@ fn key(fields: Fields<'_>, whose: Whose<'_>) -> Option<Vec<KeySource>> {
 
 fn sources(cursor: Cursor<'_>, whose: Whose<'_>) -> Option<Vec<KeySource>> {
     let items = cursor.items_up_to(MAX_SOURCES)?;
-    let read = items
-        .into_iter()
-        .filter_map(|item| source(item, whose).map(|source| (item, source)));
+    let read = items.into_iter().filter_map(|item| source(item, whose).map(|source| (item, source)));
     let read: Vec<(Cursor<'_>, KeySource)> = read.collect();
     for (index, (item, source)) in read.iter().enumerate() {
         if read[..index].iter().any(|(_, earlier)| earlier == source) {
@@ -118,10 +111,8 @@ fn variable(text: &str, whose: Whose<'_>) -> Result<String, Fault> {
         return Ok(text.to_owned());
     };
     let PathMatch::Pattern(segments) = path else {
-        return Err(
-            Fault::new(format!("there is no variable `{}`", crate::config::quoted(text)))
-                .hint("give the route a `match.path` with `{…}` in it"),
-        );
+        return Err(Fault::new(format!("there is no variable `{}`", crate::config::quoted(text)))
+            .hint("give the route a `match.path` with `{…}` in it"));
     };
     let variables = segments.iter().filter_map(|segment| match segment {
         Segment::Variable(name) => Some(name.as_str()),

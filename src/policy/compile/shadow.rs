@@ -11,10 +11,7 @@ pub(super) fn check(routes: &[(Cursor<'_>, Route)]) {
                 "no request can reach the route `{}`: the earlier route `{}` takes all of its requests",
                 route.name, earlier.name
             );
-            cursor
-                .inside("match")
-                .unwrap_or(*cursor)
-                .warning(Fault::new(message).hint("move it up"));
+            cursor.inside("match").unwrap_or(*cursor).warning(Fault::new(message).hint("move it up"));
         }
     }
 }
@@ -35,9 +32,9 @@ fn among<T: PartialEq>(earlier: &[T], later: &[T]) -> bool {
 fn covers_path(earlier: &PathMatch, later: &PathMatch) -> bool {
     match (earlier, later) {
         (PathMatch::Any, _) => true,
-        (PathMatch::Prefix(earlier), PathMatch::Prefix(later)) => later
-            .strip_prefix(earlier.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        (PathMatch::Prefix(earlier), PathMatch::Prefix(later)) => {
+            later.strip_prefix(earlier.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
         (PathMatch::Prefix(earlier), PathMatch::Pattern(later)) => {
             let prefix: Vec<&str> = earlier.split('/').skip(1).collect();
             let literal = |(text, segment): (&&str, &Segment)| matches!(segment, Segment::Literal(own) if own == text);

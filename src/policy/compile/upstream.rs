@@ -9,23 +9,10 @@ use super::{MAX_COUNT, MAX_LIST, SOME_TIME, address, check_name, not_yet};
 use crate::config::{Cursor, Fault, Fields, quoted};
 use crate::policy::{Balance, Eject, HealthCheck, Pool, Retry, Upstream, UpstreamServer};
 
-const UPSTREAM: [&str; 10] = [
-    "servers",
-    "concurrency",
-    "balance",
-    "connect_timeout",
-    "pool",
-    "health",
-    "eject",
-    "retry",
-    "http2",
-    "tls",
-];
-const BALANCE: [(&str, Balance); 3] = [
-    ("least_inflight", Balance::LeastInflight),
-    ("round_robin", Balance::RoundRobin),
-    ("session", Balance::Session),
-];
+const UPSTREAM: [&str; 10] =
+    ["servers", "concurrency", "balance", "connect_timeout", "pool", "health", "eject", "retry", "http2", "tls"];
+const BALANCE: [(&str, Balance); 3] =
+    [("least_inflight", Balance::LeastInflight), ("round_robin", Balance::RoundRobin), ("session", Balance::Session)];
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum RetryOn {
@@ -34,11 +21,8 @@ enum RetryOn {
     Status503,
 }
 
-const RETRY_ON: [(&str, RetryOn); 3] = [
-    ("connect", RetryOn::Connect),
-    ("status_429", RetryOn::Status429),
-    ("status_503", RetryOn::Status503),
-];
+const RETRY_ON: [(&str, RetryOn); 3] =
+    [("connect", RetryOn::Connect), ("status_429", RetryOn::Status429), ("status_503", RetryOn::Status503)];
 
 /// In the order of the file; `None` after a problem that leaves no upstream to speak of. A place is kept for an upstream
 /// with problems, so that routes that name it are not told of as well.
@@ -52,12 +36,7 @@ pub(super) fn upstreams(fields: Fields<'_>) -> Option<Vec<Upstream>> {
     if entries.len() > MAX_LIST {
         cursor.problem(Fault::new(format!("must be at most {MAX_LIST} upstreams")));
     }
-    Some(
-        entries
-            .into_iter()
-            .map(|(name, cursor)| upstream(name, cursor))
-            .collect(),
-    )
+    Some(entries.into_iter().map(|(name, cursor)| upstream(name, cursor)).collect())
 }
 
 fn upstream(name: &str, cursor: Cursor<'_>) -> Upstream {
@@ -66,19 +45,13 @@ fn upstream(name: &str, cursor: Cursor<'_>) -> Upstream {
     let fields = fields.unwrap_or_else(|| Fields::absent(cursor));
     not_yet::refuse(fields, not_yet::UPSTREAM);
     // A mapping is asked of what is one; for anything else the problem has been told.
-    let servers = if cursor.is_mapping() {
-        fields.required("servers").and_then(servers)
-    } else {
-        None
-    };
+    let servers = if cursor.is_mapping() { fields.required("servers").and_then(servers) } else { None };
     Upstream {
         name: name.into(),
         servers: servers.unwrap_or_default(),
         concurrency: fields.nullable("concurrency", |cursor| cursor.integer(1..=MAX_COUNT)),
         balance: fields.or("balance", Balance::LeastInflight, |cursor| cursor.word(&BALANCE)),
-        connect_timeout: fields.or("connect_timeout", Duration::from_secs(2), |cursor| {
-            cursor.duration(SOME_TIME)
-        }),
+        connect_timeout: fields.or("connect_timeout", Duration::from_secs(2), |cursor| cursor.duration(SOME_TIME)),
         pool: pool(fields),
         health: fields.nullable("health", health),
         eject: eject(fields),
@@ -92,10 +65,8 @@ fn servers(cursor: Cursor<'_>) -> Option<Vec<UpstreamServer>> {
     if items.is_empty() {
         cursor.problem(Fault::new("must name at least one server"));
     }
-    let read: Vec<(Cursor<'_>, UpstreamServer)> = items
-        .into_iter()
-        .filter_map(|item| server(item).map(|server| (item, server)))
-        .collect();
+    let read: Vec<(Cursor<'_>, UpstreamServer)> =
+        items.into_iter().filter_map(|item| server(item).map(|server| (item, server))).collect();
     for (index, (item, server)) in read.iter().enumerate() {
         let same = |earlier: &UpstreamServer| (&earlier.host, earlier.port) == (&server.host, server.port);
         if read[..index].iter().any(|(_, earlier)| same(earlier)) {
@@ -107,11 +78,7 @@ fn servers(cursor: Cursor<'_>) -> Option<Vec<UpstreamServer>> {
 
 fn server(cursor: Cursor<'_>) -> Option<UpstreamServer> {
     let bare = !cursor.is_mapping();
-    let fields = if bare {
-        Fields::absent(cursor)
-    } else {
-        cursor.fields(&["url", "weight", "concurrency"])?
-    };
+    let fields = if bare { Fields::absent(cursor) } else { cursor.fields(&["url", "weight", "concurrency"])? };
     let url = if bare { cursor } else { fields.required("url")? };
     let text = url.string()?;
     let address = url.parsed(address::server, "an address such as `http://127.0.0.1:8000`")?;
@@ -129,9 +96,7 @@ fn pool(fields: Fields<'_>) -> Pool {
     Pool {
         // None at all is a sound wish: every request then has a connection of its own.
         max_idle: fields.or("max_idle", 64, |cursor| cursor.integer(0..=65_536)) as usize,
-        idle_timeout: fields.or("idle_timeout", Duration::from_secs(60), |cursor| {
-            cursor.duration(SOME_TIME)
-        }),
+        idle_timeout: fields.or("idle_timeout", Duration::from_secs(60), |cursor| cursor.duration(SOME_TIME)),
     }
 }
 
@@ -170,10 +135,7 @@ fn eject(fields: Fields<'_>) -> Eject {
 fn retry(fields: Fields<'_>) -> Retry {
     let fields = fields.section("retry", &["attempts", "on"]);
     let on = fields.or("on", vec![RetryOn::Connect], |cursor| {
-        let words = cursor
-            .items()?
-            .into_iter()
-            .filter_map(|item| item.word(&RETRY_ON).map(|word| (item, word)));
+        let words = cursor.items()?.into_iter().filter_map(|item| item.word(&RETRY_ON).map(|word| (item, word)));
         let words: Vec<(Cursor<'_>, RetryOn)> = words.collect();
         super::unique(words.iter().copied());
         Some(words.into_iter().map(|(_, word)| word).collect())

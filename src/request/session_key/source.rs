@@ -28,13 +28,9 @@ impl<'r> Reader<'r> {
         let octets = match source {
             KeySource::Header(name) => sole(self.lines(name), source)?,
             KeySource::Cookie(name) => sole(self.cookies(name), source)?,
-            KeySource::Query(name) => sole(
-                self.head
-                    .query
-                    .iter()
-                    .flat_map(|query| form::urlencoded(query.as_bytes(), name)),
-                source,
-            )?,
+            KeySource::Query(name) => {
+                sole(self.head.query.iter().flat_map(|query| form::urlencoded(query.as_bytes(), name)), source)?
+            }
             KeySource::Path(name) => self.route_path.variable(self.head.path, name),
             KeySource::Json(pointer) => return self.json(pointer),
             KeySource::Form(name) => return self.form(name, source),
@@ -75,45 +71,30 @@ impl<'r> Reader<'r> {
     }
 
     fn lines(&self, name: &HeaderName) -> impl Iterator<Item = Cow<'r, [u8]>> {
-        self.head
-            .headers
-            .get_all(name)
-            .iter()
-            .map(|line| Cow::Borrowed(line.as_bytes().trim_ascii()))
+        self.head.headers.get_all(name).iter().map(|line| Cow::Borrowed(line.as_bytes().trim_ascii()))
     }
 
     /// RFC 6265, section 5.4, with cookies in several fields as HTTP/2 allows. Quotes around a value are no part of it.
     fn cookies(&self, name: &str) -> impl Iterator<Item = Cow<'r, [u8]>> {
         let lines = self.head.headers.get_all(header::COOKIE).iter();
-        lines
-            .flat_map(|line| line.as_bytes().split(|&octet| octet == b';'))
-            .filter_map(move |pair| {
-                let mut halves = pair.splitn(2, |&octet| octet == b'=');
-                let own = halves.next()?.trim_ascii();
-                let value = halves.next()?.trim_ascii();
-                let bare = value
-                    .strip_prefix(b"\"")
-                    .and_then(|value| value.strip_suffix(b"\""))
-                    .unwrap_or(value);
-                (own == name.as_bytes()).then_some(Cow::Borrowed(bare))
-            })
+        lines.flat_map(|line| line.as_bytes().split(|&octet| octet == b';')).filter_map(move |pair| {
+            let mut halves = pair.splitn(2, |&octet| octet == b'=');
+            let own = halves.next()?.trim_ascii();
+            let value = halves.next()?.trim_ascii();
+            let bare = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+            (own == name.as_bytes()).then_some(Cow::Borrowed(bare))
+        })
     }
 
     /// What the body can be read as, by its head alone.
     fn body_kind(&self) -> Result<BodyKind<'r>, BadKey> {
         let headers = self.head.headers;
         let encodings = headers.get_all(header::CONTENT_ENCODING);
-        if encodings
-            .iter()
-            .any(|encoding| !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
-        {
+        if encodings.iter().any(|encoding| !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity")) {
             return Ok(BodyKind::Opaque);
         }
         // Two content types would let the upstream read another key than the one found here.
-        sole(
-            self.lines(&header::CONTENT_TYPE),
-            &KeySource::Header(header::CONTENT_TYPE),
-        )?;
+        sole(self.lines(&header::CONTENT_TYPE), &KeySource::Header(header::CONTENT_TYPE))?;
         Ok(kind_of(headers))
     }
 }
@@ -136,10 +117,7 @@ fn kind_of(headers: &HeaderMap) -> BodyKind<'_> {
     };
     let essence = line.split(';').next().unwrap_or(line).trim_ascii();
     let is = |kind: &str| essence.eq_ignore_ascii_case(kind);
-    let suffix = essence
-        .len()
-        .checked_sub("+json".len())
-        .and_then(|start| essence.get(start..));
+    let suffix = essence.len().checked_sub("+json".len()).and_then(|start| essence.get(start..));
     if is("application/json") || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json")) {
         BodyKind::Json
     } else if is("application/x-www-form-urlencoded") {

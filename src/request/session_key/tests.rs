@@ -29,10 +29,7 @@ impl Said {
 
     fn ask<T>(&self, then: impl FnOnce(&PathMatch, &HeadView<'_>, &Bytes) -> T) -> T {
         let values = self.fields.iter().map(|(name, value)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_bytes(value).expect("a field value"),
-            )
+            (HeaderName::from_static(name), HeaderValue::from_bytes(value).expect("a field value"))
         });
         let headers = values.collect();
         let pattern = ["x", "{agent}"].map(|part| match part {
@@ -40,16 +37,8 @@ impl Said {
             _ => Segment::Variable("agent".to_owned()),
         });
         let path = NormalPath::parse(self.path).expect("a good path");
-        let head = HeadView {
-            headers: &headers,
-            query: self.query,
-            path: &path,
-        };
-        then(
-            &PathMatch::Pattern(pattern.to_vec()),
-            &head,
-            &Bytes::from(self.body.clone()),
-        )
+        let head = HeadView { headers: &headers, query: self.query, path: &path };
+        then(&PathMatch::Pattern(pattern.to_vec()), &head, &Bytes::from(self.body.clone()))
     }
 
     fn head(&self, session: &Session) -> Result<HeadLookup, BadKey> {
@@ -108,20 +97,8 @@ fn session(key: &[KeySource], within: &[KeySource]) -> Session {
 
 #[test]
 fn the_first_source_that_is_present_wins() {
-    let session = session(
-        &[
-            header("x-s"),
-            json(),
-            query(),
-            cookie(),
-            KeySource::Path("agent".to_owned()),
-        ],
-        &[],
-    );
-    let mut request = Said {
-        path: "/x/p%20q",
-        ..said()
-    };
+    let session = session(&[header("x-s"), json(), query(), cookie(), KeySource::Path("agent".to_owned())], &[]);
+    let mut request = Said { path: "/x/p%20q", ..said() };
     assert_eq!(request.key(&session).as_deref(), Some("p q"));
     request = request.header("cookie", "a=b; s=\"c\";x").header("cookie", "s=c");
     assert_eq!(request.key(&session).as_deref(), Some("c"));
@@ -136,31 +113,17 @@ fn the_first_source_that_is_present_wins() {
 #[test]
 fn a_body_is_only_waited_for_when_its_key_would_count() {
     let session = session(&[header("x-s"), json(), query()], &[]);
-    let with_query = || Said {
-        query: Some("s=q"),
-        ..said()
-    };
+    let with_query = || Said { query: Some("s=q"), ..said() };
     assert_eq!(with_query().head(&session), Ok(HeadLookup::NeedsBody));
-    let found = |name| {
-        Ok(HeadLookup::Known(KeyLookup::Found(SessionKey::named(
-            name,
-            &Tenant::default(),
-        ))))
-    };
+    let found = |name| Ok(HeadLookup::Known(KeyLookup::Found(SessionKey::named(name, &Tenant::default()))));
     assert_eq!(with_query().header("x-s", "h").head(&session), found("h"));
-    for (name, value) in [
-        ("content-type", "text/plain"),
-        ("content-type", "multipart/form-data"),
-        ("content-encoding", "gzip"),
-    ] {
+    for (name, value) in
+        [("content-type", "text/plain"), ("content-type", "multipart/form-data"), ("content-encoding", "gzip")]
+    {
         assert_eq!(with_query().header(name, value).head(&session), found("q"), "{value}");
     }
     for value in ["application/json; charset=utf-8", "Application/Problem+JSON"] {
-        assert_eq!(
-            with_query().header("content-type", value).head(&session),
-            Ok(HeadLookup::NeedsBody),
-            "{value}"
-        );
+        assert_eq!(with_query().header("content-type", value).head(&session), Ok(HeadLookup::NeedsBody), "{value}");
     }
 }
 
@@ -174,20 +137,8 @@ fn a_tenant_in_the_body_is_waited_for() {
 #[test]
 fn empty_and_structured_values_count_as_absent() {
     let session = session(&[header("x-s"), json(), query(), form()], &[]);
-    for body in [
-        "",
-        "{}",
-        r#"{"s":null}"#,
-        r#"{"s":""}"#,
-        r#"{"s":{}}"#,
-        r#"{"s":["a"]}"#,
-        r#"{"s":"a"} x"#,
-        "s=a",
-    ] {
-        let request = Said {
-            query: Some("s=&t=1"),
-            ..said()
-        };
+    for body in ["", "{}", r#"{"s":null}"#, r#"{"s":""}"#, r#"{"s":{}}"#, r#"{"s":["a"]}"#, r#"{"s":"a"} x"#, "s=a"] {
+        let request = Said { query: Some("s=&t=1"), ..said() };
         assert_eq!(request.header("x-s", "").body(body).key(&session), None, "{body}");
     }
     assert_eq!(said().body(r#"{"s":false}"#).key(&session).as_deref(), Some("false"));
@@ -200,27 +151,12 @@ fn a_form_counts_by_its_content_type() {
     let session = session(&[form()], &[]);
     let urlencoded = || said().header("content-type", "application/x-www-form-urlencoded");
     assert_eq!(urlencoded().head(&session), Ok(HeadLookup::NeedsBody));
-    assert_eq!(
-        urlencoded().body("t=1&s=%C3%A4").key(&session).as_deref(),
-        Some("\u{e4}")
-    );
+    assert_eq!(urlencoded().body("t=1&s=%C3%A4").key(&session).as_deref(), Some("\u{e4}"));
     let part = "--X\r\nContent-Disposition: form-data; name=\"s\"\r\n\r\na\r\n";
     let multipart = said().header("content-type", "multipart/form-data; boundary=X");
-    assert_eq!(
-        multipart.body(format!("{part}--X--\r\n")).key(&session).as_deref(),
-        Some("a")
-    );
-    assert_eq!(
-        said()
-            .header("content-type", "application/json")
-            .body("s=a")
-            .key(&session),
-        None
-    );
-    assert_eq!(
-        said().header("content-encoding", "gzip").body("s=a").key(&session),
-        None
-    );
+    assert_eq!(multipart.body(format!("{part}--X--\r\n")).key(&session).as_deref(), Some("a"));
+    assert_eq!(said().header("content-type", "application/json").body("s=a").key(&session), None);
+    assert_eq!(said().header("content-encoding", "gzip").body("s=a").key(&session), None);
 }
 
 #[test]
@@ -232,59 +168,26 @@ fn two_different_keys_at_one_place_are_refused() {
         (header("x-s"), said().header("x-s", "").header("x-s", "b")),
         (cookie(), said().header("cookie", "s=a; s=b")),
         (cookie(), said().header("cookie", "s=a").header("cookie", "s=b")),
-        (
-            query(),
-            Said {
-                query: Some("s=a&%73=b"),
-                ..said()
-            },
-        ),
-        (
-            query(),
-            Said {
-                query: Some("s&s=b"),
-                ..said()
-            },
-        ),
+        (query(), Said { query: Some("s=a&%73=b"), ..said() }),
+        (query(), Said { query: Some("s&s=b"), ..said() }),
         (form(), said().header(form_type.0, form_type.1).body("s=a&s=b")),
         (
             form(),
-            said()
-                .header("content-type", "multipart/form-data; boundary=X")
-                .body(two_parts.concat() + "--X--\r\n"),
+            said().header("content-type", "multipart/form-data; boundary=X").body(two_parts.concat() + "--X--\r\n"),
         ),
-        (
-            json(),
-            said()
-                .header("content-type", "application/json")
-                .header("content-type", "text/plain")
-                .body("{}"),
-        ),
+        (json(), said().header("content-type", "application/json").header("content-type", "text/plain").body("{}")),
     ] {
         let refused = request.whole(&session(std::slice::from_ref(&source), &[]));
         assert!(matches!(refused, Err(BadKey::Ambiguous(_))), "{source:?}: {refused:?}");
         let refused = request.whole(&session(&[header("x-other")], std::slice::from_ref(&source)));
-        assert!(
-            matches!(refused, Err(BadKey::Ambiguous(_))),
-            "within {source:?}: {refused:?}"
-        );
+        assert!(matches!(refused, Err(BadKey::Ambiguous(_))), "within {source:?}: {refused:?}");
     }
 }
 
 #[test]
 fn equal_keys_at_one_place_are_one() {
-    assert_eq!(
-        said()
-            .header("x-s", "a")
-            .header("x-s", "a")
-            .key(&session(&[header("x-s")], &[]))
-            .as_deref(),
-        Some("a")
-    );
-    let twice = Said {
-        query: Some("s=a&s=%61"),
-        ..said()
-    };
+    assert_eq!(said().header("x-s", "a").header("x-s", "a").key(&session(&[header("x-s")], &[])).as_deref(), Some("a"));
+    let twice = Said { query: Some("s=a&s=%61"), ..said() };
     assert_eq!(twice.key(&session(&[query()], &[])).as_deref(), Some("a"));
 }
 
@@ -294,40 +197,11 @@ fn a_key_that_is_no_text_is_refused() {
         (header("x-s"), said().header("x-s", b"a\xff")),
         (header("x-s"), said().header("x-s", "a\tb")),
         (cookie(), said().header("cookie", b"s=\xff")),
-        (
-            query(),
-            Said {
-                query: Some("s=%ff"),
-                ..said()
-            },
-        ),
-        (
-            query(),
-            Said {
-                query: Some("s=a%0Ab"),
-                ..said()
-            },
-        ),
-        (
-            KeySource::Path("agent".to_owned()),
-            Said {
-                path: "/x/%00",
-                ..said()
-            },
-        ),
-        (
-            KeySource::Path("agent".to_owned()),
-            Said {
-                path: "/x/%FF",
-                ..said()
-            },
-        ),
-        (
-            form(),
-            said()
-                .header("content-type", "application/x-www-form-urlencoded")
-                .body("s=%ff"),
-        ),
+        (query(), Said { query: Some("s=%ff"), ..said() }),
+        (query(), Said { query: Some("s=a%0Ab"), ..said() }),
+        (KeySource::Path("agent".to_owned()), Said { path: "/x/%00", ..said() }),
+        (KeySource::Path("agent".to_owned()), Said { path: "/x/%FF", ..said() }),
+        (form(), said().header("content-type", "application/x-www-form-urlencoded").body("s=%ff")),
     ] {
         let refused = request.whole(&session(std::slice::from_ref(&source), &[]));
         assert!(matches!(refused, Err(BadKey::NotText(_))), "{source:?}: {refused:?}");
@@ -336,10 +210,7 @@ fn a_key_that_is_no_text_is_refused() {
 
 #[test]
 fn problems_do_not_tell_secrets() {
-    let refused = said()
-        .header("x-s", "secret")
-        .header("x-s", "b")
-        .whole(&session(&[header("x-s")], &[]));
+    let refused = said().header("x-s", "secret").header("x-s", "b").whole(&session(&[header("x-s")], &[]));
     let problem = refused.expect_err("two keys").to_string();
     assert_eq!(problem, "the header `x-s` is given several times with different values");
 }
@@ -349,11 +220,7 @@ fn equal_names_of_two_tenants_do_not_meet() {
     let session = session(&[header("x-s")], &[header("x-api-key"), header("x-team")]);
     let of = |key: &'static str, team: &'static str| {
         let request = said().header("x-s", "a").header("x-api-key", key);
-        let request = if team.is_empty() {
-            request
-        } else {
-            request.header("x-team", team)
-        };
+        let request = if team.is_empty() { request } else { request.header("x-team", team) };
         request.key(&session).expect("a key")
     };
     let keys = [of("k", "t"), of("kt", ""), of("", "kt"), of("t", "k"), of("", "")];
@@ -380,15 +247,8 @@ fn a_name_cannot_pass_for_another_kind_of_key() {
     let session = session(&[header("x-s")], &[]);
     let nobody = Tenant::default();
     let somebody = Tenant::of([Some("k")].into_iter());
-    for other in [
-        SessionKey::anonymous(&nobody),
-        SessionKey::anonymous(&somebody),
-        SessionKey::made_up(&somebody).0,
-    ] {
-        assert_ne!(
-            said().header("x-s", other.as_str()).key(&session).as_deref(),
-            Some(other.as_str())
-        );
+    for other in [SessionKey::anonymous(&nobody), SessionKey::anonymous(&somebody), SessionKey::made_up(&somebody).0] {
+        assert_ne!(said().header("x-s", other.as_str()).key(&session).as_deref(), Some(other.as_str()));
     }
 }
 

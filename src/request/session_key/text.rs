@@ -38,11 +38,9 @@ fn looks_made_by_us(name: &str) -> bool {
 
 /// Lower case.
 pub(super) fn hex(octets: &[u8]) -> String {
-    octets
-        .iter()
-        .fold(String::with_capacity(octets.len() * 2), |mut text, octet| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{octet:02x}");
-            text
-        })
+    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut text, octet| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
 }

@@ -21,21 +21,9 @@ pub(super) fn extend(headers: &mut HeaderMap, inbound: &Inbound<'_>) {
     // A trusted peer mostly sends one of the two forms. The other one then begins with the client, lest it name the proxy.
     let earlier = (client != peer).then_some(client);
     let hop = element(peer, inbound);
-    lengthen(
-        headers,
-        X_FORWARDED_FOR,
-        earlier.map(|client| client.to_string()),
-        &peer.to_string(),
-    );
-    lengthen(
-        headers,
-        header::FORWARDED,
-        earlier.map(|client| format!("for={}", node(client))),
-        &hop,
-    );
-    headers
-        .entry(X_FORWARDED_PROTO)
-        .or_insert(HeaderValue::from_static(inbound.scheme));
+    lengthen(headers, X_FORWARDED_FOR, earlier.map(|client| client.to_string()), &peer.to_string());
+    lengthen(headers, header::FORWARDED, earlier.map(|client| format!("for={}", node(client))), &hop);
+    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(inbound.scheme));
     headers.entry(X_FORWARDED_HOST).or_insert_with(|| inbound.host.clone());
 }
 
@@ -59,19 +47,9 @@ fn lengthen(headers: &mut HeaderMap, name: HeaderName, earlier: Option<String>, 
 fn element(peer: IpAddr, inbound: &Inbound<'_>) -> String {
     // A host that was checked is ASCII without quotes and backslashes; only with a port or brackets it needs quotes.
     let host = inbound.host.to_str().ok().filter(|host| !host.contains(['"', '\\']));
-    let host = host.map(|host| {
-        if host.contains([':', '[']) {
-            format!(";host=\"{host}\"")
-        } else {
-            format!(";host={host}")
-        }
-    });
-    format!(
-        "for={}{};proto={}",
-        node(peer),
-        host.unwrap_or_default(),
-        inbound.scheme
-    )
+    let host =
+        host.map(|host| if host.contains([':', '[']) { format!(";host=\"{host}\"") } else { format!(";host={host}") });
+    format!("for={}{};proto={}", node(peer), host.unwrap_or_default(), inbound.scheme)
 }
 
 /// RFC 7239, section 6.

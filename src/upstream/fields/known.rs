@@ -68,10 +68,7 @@ impl KnownFields {
                 RatePer::Header(name) => Some(name.clone()),
                 RatePer::Session | RatePer::ClientIp | RatePer::Route => None,
             });
-            let sources = route
-                .session
-                .iter()
-                .flat_map(|session| session.key.iter().chain(&session.within));
+            let sources = route.session.iter().flat_map(|session| session.key.iter().chain(&session.within));
             let keys = sources.filter_map(|source| match source {
                 KeySource::Header(name) => Some(name.clone()),
                 _ => None,
@@ -87,10 +84,7 @@ impl KnownFields {
 
     pub(super) fn reading(names: impl Iterator<Item = HeaderName>) -> Self {
         let exact: HashSet<_> = ALWAYS.map(HeaderName::from_static).into_iter().chain(names).collect();
-        Self {
-            dashed: exact.iter().map(|name| name.as_str().replace('_', "-")).collect(),
-            exact,
-        }
+        Self { dashed: exact.iter().map(|name| name.as_str().replace('_', "-")).collect(), exact }
     }
 
     /// Whether a field is one of these, spelt as it is read.
@@ -149,19 +143,13 @@ mod tests {
         let rate_limit = RateLimit {
             name: "rate".into(),
             per: RatePer::Header(named("x-rate")),
-            rate: Rate {
-                count: NonZeroU32::MIN,
-                period: SECOND,
-            },
+            rate: Rate { count: NonZeroU32::MIN, period: SECOND },
             burst: NonZeroU32::MIN,
             when_exceeded: WhenExceeded::Reject,
         };
         Route {
             name: "route".into(),
-            matching: Match {
-                headers: vec![(named("x-matched"), HeaderValue::from_static("1"))],
-                ..Match::default()
-            },
+            matching: Match { headers: vec![(named("x-matched"), HeaderValue::from_static("1"))], ..Match::default() },
             upstream: 0,
             priority: Priority::Normal,
             exempt: false,
@@ -169,12 +157,7 @@ mod tests {
             body_limit: 1,
             session: Some(session()),
             rate_limits: vec![Arc::new(rate_limit)],
-            timeouts: Timeouts {
-                request: SECOND,
-                response: SECOND,
-                idle: SECOND,
-                total: SECOND,
-            },
+            timeouts: Timeouts { request: SECOND, response: SECOND, idle: SECOND, total: SECOND },
             abandoned: Abandoned::Auto,
             abandoned_limit: SECOND,
         }
@@ -184,10 +167,7 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         Policy {
             listen: vec![address],
-            admin: Admin {
-                listen: address,
-                token_file: None,
-            },
+            admin: Admin { listen: address, token_file: None },
             server: Server {
                 workers: 1,
                 max_connections: 1,
@@ -215,15 +195,7 @@ mod tests {
     #[test]
     fn every_field_that_a_policy_names_is_known() {
         let known = KnownFields::of(&policy());
-        for name in [
-            "x-key",
-            "x-within",
-            "x-assigned",
-            "x-rate",
-            "x-matched",
-            "x-fair",
-            "host",
-        ] {
+        for name in ["x-key", "x-within", "x-assigned", "x-rate", "x-matched", "x-fair", "host"] {
             assert!(known.reads(&named(name)), "{name}");
         }
         assert!(!known.reads(&named("x-other")));

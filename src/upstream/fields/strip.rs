@@ -33,26 +33,15 @@ pub(super) fn connection_fields(headers: &mut HeaderMap, known: Option<&KnownFie
 
 /// Whether `TE` has `trailers`, the one thing it says that can be kept across hops.
 pub(super) fn accepts_trailers(headers: &HeaderMap) -> bool {
-    let members = headers
-        .get_all(header::TE)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','));
-    members
-        .into_iter()
-        .any(|member| member.trim().eq_ignore_ascii_case("trailers"))
+    let members =
+        headers.get_all(header::TE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    members.into_iter().any(|member| member.trim().eq_ignore_ascii_case("trailers"))
 }
 
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|line| line.to_str().ok());
+    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
     // What is no field name names no field.
-    lines
-        .flat_map(|line| line.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect()
+    lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 
 /// Fields that decide how an answer is understood; a `Connection` that names them is a mistake or a trick.

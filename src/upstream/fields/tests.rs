@@ -16,11 +16,7 @@ fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
 
 /// All lines of one field, as the upstream would see them.
 fn lines(headers: &HeaderMap, name: &str) -> Vec<String> {
-    headers
-        .get_all(name)
-        .iter()
-        .map(|line| line.to_str().expect("ASCII").to_owned())
-        .collect()
+    headers.get_all(name).iter().map(|line| line.to_str().expect("ASCII").to_owned()).collect()
 }
 
 fn known() -> KnownFields {
@@ -81,15 +77,7 @@ fn fields_of_the_connection_end_at_it() {
     ]);
     let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
-    let made = [
-        "forwarded",
-        "host",
-        "traceparent",
-        "via",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-    ];
+    let made = ["forwarded", "host", "traceparent", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
     assert_eq!(names, [&made[..], &["x-other", "x-request-id"]].concat());
 }
 
@@ -97,18 +85,10 @@ fn fields_of_the_connection_end_at_it() {
 fn connection_cannot_take_away_what_is_read() {
     let named =
         "host, authorization, x-session-id, my_tenant, x-request-id, x-forwarded-for, content-length, traceparent";
-    let headers = sent(
-        &[
-            ("connection", named),
-            ("authorization", "a"),
-            ("x-session-id", "s"),
-            ("my_tenant", "t"),
-        ],
-        |inbound| Inbound {
-            framing: Framing::Length(3),
-            ..inbound
-        },
-    );
+    let headers =
+        sent(&[("connection", named), ("authorization", "a"), ("x-session-id", "s"), ("my_tenant", "t")], |inbound| {
+            Inbound { framing: Framing::Length(3), ..inbound }
+        });
     for name in named.split(", ") {
         assert!(headers.contains_key(name), "{name}");
     }
@@ -118,22 +98,11 @@ fn connection_cannot_take_away_what_is_read() {
 #[test]
 fn trailers_and_upgrades_are_asked_for_anew() {
     let lines_of = |headers: &HeaderMap| ["te", "connection", "upgrade"].map(|name| lines(headers, name).concat());
-    let asked = [
-        ("te", "gzip, Trailers"),
-        ("connection", "te, upgrade"),
-        ("upgrade", "websocket"),
-    ];
+    let asked = [("te", "gzip, Trailers"), ("connection", "te, upgrade"), ("upgrade", "websocket")];
     assert_eq!(lines_of(&plainly(&asked)), ["trailers", "te", ""]);
-    let upgraded = sent(&asked[1..], |inbound| Inbound {
-        upgrade: Some(&WEBSOCKET),
-        ..inbound
-    });
+    let upgraded = sent(&asked[1..], |inbound| Inbound { upgrade: Some(&WEBSOCKET), ..inbound });
     assert_eq!(lines_of(&upgraded), ["", "upgrade", "websocket"]);
-    let over_http2 = sent(&asked, |inbound| Inbound {
-        to_http2: true,
-        framing: Framing::Chunked,
-        ..inbound
-    });
+    let over_http2 = sent(&asked, |inbound| Inbound { to_http2: true, framing: Framing::Chunked, ..inbound });
     assert_eq!(lines_of(&over_http2), ["trailers", "", ""]);
     assert!(!over_http2.contains_key("host") && !over_http2.contains_key("transfer-encoding"));
 }
@@ -158,10 +127,7 @@ fn the_framing_is_that_of_the_body() {
     let (none, zero) = (HeaderMap::new(), fields(&[("content-length", "0")]));
     assert_eq!(Framing::of(&none, &Empty::<Bytes>::new()), Framing::NoBody);
     assert_eq!(Framing::of(&zero, &Empty::<Bytes>::new()), Framing::Length(0));
-    assert_eq!(
-        Framing::of(&none, &Full::new(Bytes::from_static(b"abc"))),
-        Framing::Length(3)
-    );
+    assert_eq!(Framing::of(&none, &Full::new(Bytes::from_static(b"abc"))), Framing::Length(3));
     let streamed =
         http_body_util::StreamBody::new(futures_util::stream::empty::<Result<http_body::Frame<Bytes>, ()>>());
     assert_eq!(Framing::of(&none, &streamed), Framing::Chunked);
@@ -179,19 +145,12 @@ fn what_an_untrusted_peer_says_about_the_way_is_dropped() {
     assert_eq!(lines(&headers, "x-forwarded-for"), ["192.0.2.1"]);
     assert_eq!(lines(&headers, "x-forwarded-proto"), ["http"]);
     assert_eq!(lines(&headers, "x-forwarded-host"), ["a.example:8080"]);
-    assert_eq!(
-        lines(&headers, "forwarded"),
-        ["for=192.0.2.1;host=\"a.example:8080\";proto=http"]
-    );
+    assert_eq!(lines(&headers, "forwarded"), ["for=192.0.2.1;host=\"a.example:8080\";proto=http"]);
 }
 
 fn trusted(inbound: Inbound<'_>) -> Inbound<'_> {
     let client = "2001:db8::1".parse().expect("an address");
-    Inbound {
-        peer_trusted: true,
-        client,
-        ..inbound
-    }
+    Inbound { peer_trusted: true, client, ..inbound }
 }
 
 #[test]
@@ -210,30 +169,17 @@ fn what_a_trusted_peer_says_about_the_way_is_extended() {
     assert_eq!(lines(&headers, "forwarded"), [begun]);
     let headers = sent(&[("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "")], trusted);
     assert_eq!(lines(&headers, "x-forwarded-for"), ["2001:db8::1, 192.0.2.1"]);
-    assert_eq!(
-        lines(&headers, "forwarded"),
-        ["for=6.6.6.6, for=192.0.2.1;host=\"a.example:8080\";proto=http"]
-    );
+    assert_eq!(lines(&headers, "forwarded"), ["for=6.6.6.6, for=192.0.2.1;host=\"a.example:8080\";proto=http"]);
 }
 
 #[test]
 fn a_field_that_is_read_is_dropped_when_spelt_with_underscores() {
-    for name in [
-        "content_length",
-        "transfer_encoding",
-        "x_session-id",
-        "x_forwarded_for",
-        "turnwise_turn",
-        "x_api_key",
-    ] {
+    for name in ["content_length", "transfer_encoding", "x_session-id", "x_forwarded_for", "turnwise_turn", "x_api_key"]
+    {
         assert!(!plainly(&[(name, "1")]).contains_key(name), "{name}");
     }
     let headers = plainly(&[("my_tenant", "1"), ("other_field", "2"), ("x-session-id", "3")]);
-    assert!(
-        ["my_tenant", "other_field", "x-session-id"]
-            .iter()
-            .all(|name| headers.contains_key(*name))
-    );
+    assert!(["my_tenant", "other_field", "x-session-id"].iter().all(|name| headers.contains_key(*name)));
 }
 
 #[test]
@@ -274,10 +220,7 @@ fn an_answer_loses_what_is_of_the_connection_and_keeps_the_rest() {
         assert!(!headers.contains_key(name), "{name}");
     }
     assert_eq!(lines(&headers, "content-type"), ["text/plain"]);
-    assert_eq!(
-        lines(&headers, "server-timing"),
-        ["db;dur=1", "queue;dur=1.2, upstream;dur=20.0"]
-    );
+    assert_eq!(lines(&headers, "server-timing"), ["db;dur=1", "queue;dur=1.2, upstream;dur=20.0"]);
     assert_eq!(lines(&headers, "x-request-id"), ["r1"]);
     assert_eq!(lines(&headers, "set-cookie"), ["a=1", "b=2"]);
     assert_eq!(lines(&headers, "via"), ["2.0 turnwise"]);
@@ -295,20 +238,13 @@ fn the_length_of_an_answer_is_one_number() {
 fn an_upgrade_is_only_told_by_a_101() {
     let upgrade = [("connection", "Upgrade"), ("upgrade", "websocket")];
     let headers = answered(&upgrade, 101);
-    assert_eq!(
-        [lines(&headers, "connection"), lines(&headers, "upgrade")],
-        [["upgrade"], ["websocket"]]
-    );
+    assert_eq!([lines(&headers, "connection"), lines(&headers, "upgrade")], [["upgrade"], ["websocket"]]);
     assert!(!answered(&upgrade, 200).contains_key("upgrade"));
 }
 
 #[test]
 fn an_answer_has_one_end() {
-    for good in [
-        &[][..],
-        &[("content-length", "5"), ("content-length", "5")],
-        &[("transfer-encoding", "chunked")],
-    ] {
+    for good in [&[][..], &[("content-length", "5"), ("content-length", "5")], &[("transfer-encoding", "chunked")]] {
         assert_eq!(response_framing(&fields(good)), Ok(()), "{good:?}");
     }
     for bad in [

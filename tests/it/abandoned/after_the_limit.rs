@@ -10,18 +10,12 @@ fn finish_gives_up_after_the_limit() {
         exchange.client_leaves();
         exchange.close();
     });
-    let gateway = Gateway::with(
-        &upstream,
-        &policy("abandoned: finish, abandoned_limit: 300ms", "concurrency: 1"),
-    );
+    let gateway = Gateway::with(&upstream, &policy("abandoned: finish, abandoned_limit: 300ms", "concurrency: 1"));
     let gone = gateway.begin(&get("/gone"));
     upstream.wait_seen(1);
     gone.leave();
     gateway.ask(&get("/next")).assert_ok();
     assert!(upstream.seen()[0].client_gone, "its connection is closed");
     gateway.wait_metric("turnwise_abandoned_total", &[], 1.0);
-    assert_eq!(
-        gateway.metric("turnwise_abandoned_total", &[("result", "finished")]),
-        0.0
-    );
+    assert_eq!(gateway.metric("turnwise_abandoned_total", &[("result", "finished")]), 0.0);
 }

@@ -27,10 +27,8 @@ fn the_upstream_sees_its_connection_close_and_the_place_comes_back() {
 #[test]
 fn a_timeout_cancels_as_well() {
     let upstream = until_hang_up();
-    let gateway = Gateway::with(
-        &upstream,
-        &policy("abandoned: cancel, timeouts: { response: 200ms }", "concurrency: 1"),
-    );
+    let gateway =
+        Gateway::with(&upstream, &policy("abandoned: cancel, timeouts: { response: 200ms }", "concurrency: 1"));
     gateway.ask(&get("/gone")).assert_problem(504, "upstream_timeout");
     gateway.ask(&get("/next")).assert_ok();
     assert!(upstream.seen()[0].client_gone);

@@ -17,11 +17,7 @@ fn ten_that_leave(abandoned: &str, leave: impl Fn(Connection)) {
         gateway.wait_for_place(0);
     }
     assert_eq!(upstream.running(), 2);
-    assert_eq!(
-        gateway.json("/status")["limits"]["in_flight"],
-        2,
-        "the place stays taken"
-    );
+    assert_eq!(gateway.json("/status")["limits"]["in_flight"], 2, "the place stays taken");
     let mut stays = gateway.begin(&get("/stays"));
     gateway.wait_for_place(1);
     upstream.open();
@@ -68,13 +64,9 @@ fn the_next_turn_of_the_session_does_not_overlap_with_abandoned_work() {
 #[test]
 fn work_that_was_answered_with_504_counts_on() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        &policy("abandoned: finish, timeouts: { response: 200ms }", "concurrency: 1"),
-    );
-    gateway
-        .ask(&get("/slow").making("hold"))
-        .assert_problem(504, "upstream_timeout");
+    let gateway =
+        Gateway::with(&upstream, &policy("abandoned: finish, timeouts: { response: 200ms }", "concurrency: 1"));
+    gateway.ask(&get("/slow").making("hold")).assert_problem(504, "upstream_timeout");
     let mut next = gateway.begin(&get("/next"));
     gateway.wait_for_place(1);
     crate::harness::wait::give_it_a_chance();

@@ -66,15 +66,9 @@ upstreams:
         ("turnwise_rejected_total", "reason=\"queue_timeout\""),
         ("turnwise_concurrency_limit", "scope=\"global\""),
         ("turnwise_upstream_connections", "state=\"idle\""),
-        (
-            "turnwise_build_info",
-            concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
-        ),
+        ("turnwise_build_info", concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"")),
     ] {
-        assert!(
-            metrics.series(name).iter().any(|(labels, _)| labels.contains(label)),
-            "{name} has no {label}"
-        );
+        assert!(metrics.series(name).iter().any(|(labels, _)| labels.contains(label)), "{name} has no {label}");
     }
 }
 
@@ -88,10 +82,7 @@ fn no_label_ever_carries_what_a_client_made_up() {
     let mut connection = gateway.connect();
     for place in 0..30 {
         let asked = crate::harness::request(&format!("MADEUP{place}"), &format!("/madeup{place}"));
-        connection
-            .ask(&asked.session(&format!("madeup{place}")))
-            .response()
-            .assert_ok();
+        connection.ask(&asked.session(&format!("madeup{place}"))).response().assert_ok();
     }
     let text = gateway.metrics().text.to_lowercase();
     assert!(!text.contains("madeup"), "{text}");
@@ -110,35 +101,17 @@ fn gauges_are_true_while_something_goes_on() {
     gateway.wait_for_turn(1);
     let runs = [("route", "runs")];
     assert_eq!(gateway.metric("turnwise_in_flight_requests", &runs), 1.0);
-    assert_eq!(
-        gateway.metric("turnwise_waiting_requests", &[("route", "runs"), ("queue", "turn")]),
-        1.0
-    );
+    assert_eq!(gateway.metric("turnwise_waiting_requests", &[("route", "runs"), ("queue", "turn")]), 1.0);
     assert_eq!(gateway.metric("turnwise_sessions_active", &[]), 1.0);
     assert!(gateway.metric("turnwise_oldest_wait_seconds", &[]) > 0.0);
     assert!(gateway.metric("turnwise_oldest_in_flight_seconds", &[]) > 0.0);
-    assert_eq!(
-        gateway.metric("turnwise_upstream_connections", &[("state", "active")]),
-        1.0
-    );
+    assert_eq!(gateway.metric("turnwise_upstream_connections", &[("state", "active")]), 1.0);
     assert!(gateway.metric("turnwise_connections", &[]) >= 2.0);
     upstream.open();
     running.response().assert_ok();
     waiting.response().assert_ok();
-    gateway.wait_metric(
-        "turnwise_requests_total",
-        &[("route", "runs"), ("method", "GET"), ("code", "200")],
-        2.0,
-    );
+    gateway.wait_metric("turnwise_requests_total", &[("route", "runs"), ("method", "GET"), ("code", "200")], 2.0);
     assert_eq!(gateway.metric("turnwise_request_duration_seconds_count", &runs), 2.0);
-    assert!(
-        gateway.metric(
-            "turnwise_queue_wait_seconds_sum",
-            &[("route", "runs"), ("queue", "turn")]
-        ) > 0.0
-    );
-    assert_eq!(
-        gateway.metric("turnwise_upstream_duration_seconds_count", &[("upstream", "agents")]),
-        2.0
-    );
+    assert!(gateway.metric("turnwise_queue_wait_seconds_sum", &[("route", "runs"), ("queue", "turn")]) > 0.0);
+    assert_eq!(gateway.metric("turnwise_upstream_duration_seconds_count", &[("upstream", "agents")]), 2.0);
 }

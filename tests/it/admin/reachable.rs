@@ -6,11 +6,7 @@ fn the_public_port_has_nothing_of_the_admin_port() {
     let gateway = Gateway::before(&upstream);
     let paths = ["/metrics", "/-/ready", "/status", "/sessions", "/config"];
     for path in paths {
-        assert_eq!(
-            gateway.ask(&get(path)).assert_ok().text(),
-            "ok\n",
-            "it is the upstream's"
-        );
+        assert_eq!(gateway.ask(&get(path)).assert_ok().text(), "ok\n", "it is the upstream's");
     }
     assert_eq!(upstream.targets(), paths);
 }

@@ -56,10 +56,7 @@ fn one_session_tells_each_request_and_what_it_waits_for() {
     assert_eq!(session.matches("\"id\":").count(), 3, "{session}");
     assert_eq!(session.matches("\"state\":\"running\"").count(), 1, "{session}");
     assert_eq!(session.matches("\"state\":\"waiting\"").count(), 2, "{session}");
-    assert!(
-        session.contains("\"position\":1") && session.contains("\"position\":2"),
-        "{session}"
-    );
+    assert!(session.contains("\"position\":1") && session.contains("\"position\":2"), "{session}");
     let other = gateway.json("/sessions/b").to_string();
     assert!(other.contains("\"waiting_for\":\"place\""), "{other}");
     assert_eq!(gateway.admin(&get("/sessions/nobody")).status, 404);

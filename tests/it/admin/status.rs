@@ -27,28 +27,15 @@ routes:
     assert!(status["sessions"]["active"].as_u64() >= Some(1), "{status}");
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert!(status["uptime_seconds"].as_f64() >= Some(0.0), "{status}");
-    assert!(
-        status["policy"]["file"]
-            .as_str()
-            .is_some_and(|file| file.ends_with("gateway.yaml")),
-        "{status}"
-    );
+    assert!(status["policy"]["file"].as_str().is_some_and(|file| file.ends_with("gateway.yaml")), "{status}");
     assert!(status["policy"]["generation"].as_u64() >= Some(1), "{status}");
     assert!(!status["policy"]["loaded_at"].is_null(), "{status}");
     assert!(status["policy"]["last_error"].is_null(), "{status}");
-    let names: Vec<_> = status["routes"]
-        .as_array()
-        .expect("routes")
-        .iter()
-        .map(|route| &route["name"])
-        .collect();
+    let names: Vec<_> = status["routes"].as_array().expect("routes").iter().map(|route| &route["name"]).collect();
     assert_eq!(names, ["runs", "rest"]);
     let upstreams = status["upstreams"].as_array().expect("upstreams");
     assert_eq!(upstreams[0]["name"], "agents", "{status}");
-    assert!(
-        upstreams[0]["servers"].to_string().contains(&upstream.url()),
-        "{status}"
-    );
+    assert!(upstreams[0]["servers"].to_string().contains(&upstream.url()), "{status}");
     upstream.open();
     for connection in &mut all {
         connection.response().assert_ok();

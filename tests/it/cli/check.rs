@@ -17,20 +17,14 @@ fn problems(text: impl AsRef<[u8]>) -> Vec<Value> {
     let output = turnwise_in(folder.path(), &["check", "-c", "gateway.yaml", "--format", "json"], &[]);
     let said: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.all()));
     assert_eq!(said["valid"], output.code == 0, "{said}");
-    said["problems"]
-        .as_array()
-        .unwrap_or_else(|| panic!("no list: {said}"))
-        .clone()
+    said["problems"].as_array().unwrap_or_else(|| panic!("no list: {said}")).clone()
 }
 
 /// That this text has a problem at this path.
 #[track_caller]
 fn wrong(text: &str, path: &str) {
     let found = problems(text);
-    assert!(
-        found.iter().any(|problem| problem["path"] == path),
-        "{path} is not among {found:?}\n{text}"
-    );
+    assert!(found.iter().any(|problem| problem["path"] == path), "{path} is not among {found:?}\n{text}");
 }
 
 #[test]
@@ -58,10 +52,7 @@ fn every_problem_has_file_line_column_path_and_advice() {
         "gateway.yaml:4:3: limits.queue: ",
         "gateway.yaml:6:5: server.header_timeout: ",
     ] {
-        assert!(
-            said.lines().any(|line| line.starts_with(start)),
-            "no line starts with {start:?} in\n{said}"
-        );
+        assert!(said.lines().any(|line| line.starts_with(start)), "no line starts with {start:?} in\n{said}");
     }
     assert!(said.contains("did you mean"), "{said}");
 }
@@ -71,20 +62,11 @@ fn the_same_in_json() {
     let found = problems(format!("{SMALLEST}limits:\n  concurency: 5\n"));
     assert_eq!(found.len(), 1, "{found:?}");
     let problem = &found[0];
-    assert!(
-        problem["file"]
-            .as_str()
-            .is_some_and(|file| file.ends_with("gateway.yaml"))
-    );
+    assert!(problem["file"].as_str().is_some_and(|file| file.ends_with("gateway.yaml")));
     assert_eq!((&problem["line"], &problem["column"]), (&3.into(), &3.into()));
     assert_eq!(problem["path"], "limits.concurency");
     assert!(problem["message"].as_str().is_some_and(|message| !message.is_empty()));
-    assert!(
-        problem["hint"]
-            .as_str()
-            .is_some_and(|hint| hint.contains("concurrency")),
-        "{problem}"
-    );
+    assert!(problem["hint"].as_str().is_some_and(|hint| hint.contains("concurrency")), "{problem}");
 }
 
 #[test]
@@ -100,42 +82,18 @@ fn places_in_lists_are_written_with_their_number() {
 #[test]
 fn what_makes_no_sense_is_refused() {
     let route = |more: &str| format!("{SMALLEST}routes:\n  - {{ name: a, upstream: agents, {more} }}\n");
-    wrong(
-        &format!("{SMALLEST}limits: {{ concurrency: 0 }}\n"),
-        "limits.concurrency",
-    );
-    wrong(
-        &format!("{SMALLEST}limits: {{ queue_bytes: lots }}\n"),
-        "limits.queue_bytes",
-    );
-    wrong(
-        &format!("{SMALLEST}limits: {{ queue_share: 0% }}\n"),
-        "limits.queue_share",
-    );
-    wrong(
-        &format!("{SMALLEST}limits: {{ queue_timeout: -5s }}\n"),
-        "limits.queue_timeout",
-    );
+    wrong(&format!("{SMALLEST}limits: {{ concurrency: 0 }}\n"), "limits.concurrency");
+    wrong(&format!("{SMALLEST}limits: {{ queue_bytes: lots }}\n"), "limits.queue_bytes");
+    wrong(&format!("{SMALLEST}limits: {{ queue_share: 0% }}\n"), "limits.queue_share");
+    wrong(&format!("{SMALLEST}limits: {{ queue_timeout: -5s }}\n"), "limits.queue_timeout");
     wrong(&format!("{SMALLEST}listen: nowhere\n"), "listen");
-    wrong(
-        &format!("{SMALLEST}routes:\n  - {{ name: a, upstream: agentz }}\n"),
-        "routes[0].upstream",
-    );
+    wrong(&format!("{SMALLEST}routes:\n  - {{ name: a, upstream: agentz }}\n"), "routes[0].upstream");
     wrong(&route("priority: highest"), "routes[0].priority");
     wrong(&route("concurrency: 0"), "routes[0].concurrency");
     wrong(&route("session: { key: [] }"), "routes[0].session.key");
-    wrong(
-        &route("session: { key: [{ header: X }], concurrency: 0 }"),
-        "routes[0].session.concurrency",
-    );
-    wrong(
-        &route("rate_limits: [{ per: route, rate: 5 }]"),
-        "routes[0].rate_limits[0].rate",
-    );
-    wrong(
-        &route("rate_limits: [{ per: route, rate: 0/s }]"),
-        "routes[0].rate_limits[0].rate",
-    );
+    wrong(&route("session: { key: [{ header: X }], concurrency: 0 }"), "routes[0].session.concurrency");
+    wrong(&route("rate_limits: [{ per: route, rate: 5 }]"), "routes[0].rate_limits[0].rate");
+    wrong(&route("rate_limits: [{ per: route, rate: 0/s }]"), "routes[0].rate_limits[0].rate");
     wrong(&route("timeouts: { idle: never }"), "routes[0].timeouts.idle");
     wrong(&route("abandoned: sometimes"), "routes[0].abandoned");
 }
@@ -144,22 +102,10 @@ fn what_makes_no_sense_is_refused() {
 fn a_feature_that_is_not_there_yet_is_refused_and_not_ignored() {
     let route = |more: &str| format!("{SMALLEST}routes:\n  - {{ name: a, upstream: agents, {more} }}\n");
     wrong(&route("background: prefer"), "routes[0].background");
-    wrong(
-        &route("session: { key: [{ header: X }], when_busy: reject }"),
-        "routes[0].session.when_busy",
-    );
-    wrong(
-        &route("session: { key: [{ header: X }], reentrant: true }"),
-        "routes[0].session.reentrant",
-    );
-    wrong(
-        &route("session: { key: [{ header: X }], while_waiting: comments }"),
-        "routes[0].session.while_waiting",
-    );
-    wrong(
-        &route("session: { key: [{ header: X }], duplicates: join }"),
-        "routes[0].session.duplicates",
-    );
+    wrong(&route("session: { key: [{ header: X }], when_busy: reject }"), "routes[0].session.when_busy");
+    wrong(&route("session: { key: [{ header: X }], reentrant: true }"), "routes[0].session.reentrant");
+    wrong(&route("session: { key: [{ header: X }], while_waiting: comments }"), "routes[0].session.while_waiting");
+    wrong(&route("session: { key: [{ header: X }], duplicates: join }"), "routes[0].session.duplicates");
 }
 
 #[test]
@@ -177,12 +123,7 @@ fn two_routes_of_one_name_and_lanes_that_disagree_are_refused() {
 
 #[test]
 fn a_key_given_twice_is_refused() {
-    assert!(
-        !problems(format!(
-            "{SMALLEST}limits: {{ concurrency: 1 }}\nlimits: {{ concurrency: 2 }}\n"
-        ))
-        .is_empty()
-    );
+    assert!(!problems(format!("{SMALLEST}limits: {{ concurrency: 1 }}\nlimits: {{ concurrency: 2 }}\n")).is_empty());
 }
 
 #[test]
@@ -193,27 +134,14 @@ fn variables_come_from_the_environment_or_their_default() {
     let output = check(text, &[]);
     assert_eq!(output.code, 1);
     assert!(output.all().contains("AGENT_URL"), "{}", output.all());
-    assert_eq!(
-        check(text, &[("AGENT_URL", "http://127.0.0.1:1"), ("AGENT_LIMIT", "0")]).code,
-        1
-    );
+    assert_eq!(check(text, &[("AGENT_URL", "http://127.0.0.1:1"), ("AGENT_LIMIT", "0")]).code, 1);
 }
 
 #[test]
 fn the_file_can_come_from_the_environment() {
     let (folder, path) = file(SMALLEST);
     let path = path.to_str().expect("UTF-8");
-    assert_eq!(
-        turnwise_in(Path::new("/"), &["check"], &[("TURNWISE_CONFIG", path)]).code,
-        0
-    );
-    assert_eq!(
-        turnwise_in(folder.path(), &["check"], &[]).code,
-        0,
-        "gateway.yaml is the default"
-    );
-    assert_eq!(
-        turnwise_in(Path::new("/"), &["check", "-c", "/nonexistent.yaml"], &[]).code,
-        1
-    );
+    assert_eq!(turnwise_in(Path::new("/"), &["check"], &[("TURNWISE_CONFIG", path)]).code, 0);
+    assert_eq!(turnwise_in(folder.path(), &["check"], &[]).code, 0, "gateway.yaml is the default");
+    assert_eq!(turnwise_in(Path::new("/"), &["check", "-c", "/nonexistent.yaml"], &[]).code, 1);
 }

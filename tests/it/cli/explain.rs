@@ -16,11 +16,7 @@ routes:
 #[track_caller]
 fn explain(arguments: &[&str]) -> Output {
     let (folder, _) = file(format!("{SMALLEST}{POLICY}"));
-    turnwise_in(
-        folder.path(),
-        &[&["explain", "-c", "gateway.yaml"], arguments].concat(),
-        &[],
-    )
+    turnwise_in(folder.path(), &[&["explain", "-c", "gateway.yaml"], arguments].concat(), &[])
 }
 
 #[track_caller]
@@ -35,25 +31,9 @@ fn says(output: &Output, words: &[&str]) {
 fn it_names_route_session_limits_timeouts_and_upstream() {
     let url = "http://api.example/api/v1/agent/simple/run";
     let by_header = explain(&["POST", url, "-H", "X-Session-Id: ann-1"]);
-    says(
-        &by_header,
-        &[
-            "runs",
-            "ann-1",
-            "17",
-            "3",
-            "5/s",
-            "33s",
-            "44s",
-            "agents",
-            "http://127.0.0.1:8000",
-        ],
-    );
+    says(&by_header, &["runs", "ann-1", "17", "3", "5/s", "33s", "44s", "agents", "http://127.0.0.1:8000"]);
     let body = "{\"message_content\":\"hi\",\"session_name\":\"bob-2\"}";
-    says(
-        &explain(&["POST", url, "-H", "Content-Type: application/json", "-d", body]),
-        &["runs", "bob-2"],
-    );
+    says(&explain(&["POST", url, "-H", "Content-Type: application/json", "-d", body]), &["runs", "bob-2"]);
 }
 
 #[test]

@@ -12,9 +12,7 @@ fn running_and_waiting_requests_finish_and_the_exit_is_clean() {
     eventually("readiness falls", || gateway.admin(&get("/-/ready")).status == 503);
     assert_eq!(gateway.admin(&get("/-/healthy")).status, 200);
     assert_eq!(gateway.admin(&get("/health")).json()["status"], "draining");
-    eventually("the listener closes", || {
-        std::net::TcpStream::connect(gateway.address).is_err()
-    });
+    eventually("the listener closes", || std::net::TcpStream::connect(gateway.address).is_err());
     upstream.open();
     let answer = running.response();
     assert_eq!(answer.assert_ok().header("connection").as_deref(), Some("close"));

@@ -43,10 +43,7 @@ fn a_head_that_does_not_end_in_time_is_a_408() {
     let mut connection = gateway.say("GET / HTTP/1.1\r\nHost: a\r\nX-Slow");
     if let Some(answer) = connection.response_to("GET") {
         assert_eq!(answer.status, 408);
-        assert_eq!(
-            answer.header("connection").map(|value| value.to_lowercase()).as_deref(),
-            Some("close")
-        );
+        assert_eq!(answer.header("connection").map(|value| value.to_lowercase()).as_deref(), Some("close"));
     }
     connection.assert_closed();
     assert_eq!(upstream.count(), 0);
@@ -70,10 +67,7 @@ fn a_head_that_comes_byte_by_byte_is_cut_off_in_time() {
 #[test]
 fn a_connection_that_says_nothing_is_closed() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        "server: { header_timeout: 300ms, keep_alive_timeout: 300ms }\n",
-    );
+    let gateway = Gateway::with(&upstream, "server: { header_timeout: 300ms, keep_alive_timeout: 300ms }\n");
     let mut connection = gateway.connect();
     let status = connection.response_to("GET").map(|answer| answer.status);
     assert!(matches!(status, Some(408) | None), "{status:?}");

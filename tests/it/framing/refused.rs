@@ -114,9 +114,8 @@ fn request_lines_that_are_none() {
 fn equal_lengths_twice_are_either_refused_or_made_one() {
     let upstream = Recorder::start();
     let gateway = Gateway::before(&upstream);
-    let answer = gateway
-        .say("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello")
-        .response();
+    let answer =
+        gateway.say("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello").response();
     match answer.status {
         200 => assert_eq!(upstream.only().head.all("content-length"), ["5"]),
         status => assert_eq!(status, 400),

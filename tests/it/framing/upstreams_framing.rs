@@ -7,10 +7,7 @@ fn broken(answer: &str) {
     let upstream = Recorder::saying(answer);
     let gateway = Gateway::before(&upstream);
     let mut connection = gateway.connect();
-    connection
-        .ask(&get("/"))
-        .response()
-        .assert_problem(502, "upstream_broken");
+    connection.ask(&get("/")).response().assert_problem(502, "upstream_broken");
 }
 
 #[test]

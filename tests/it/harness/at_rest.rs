@@ -29,19 +29,14 @@ impl Gateway {
                     .map(|(labels, value)| format!("{gauge}{{{labels}}} is {value}")),
             );
         }
-        let active = metrics
-            .sum("turnwise_upstream_connections", &[("state", "active")])
-            .unwrap_or(0.0);
+        let active = metrics.sum("turnwise_upstream_connections", &[("state", "active")]).unwrap_or(0.0);
         if active != 0.0 {
             restless.push(format!("{active} connections to upstreams are active"));
         }
         let status = self.json("/status");
-        for (group, name) in [
-            ("limits", "in_flight"),
-            ("limits", "waiting"),
-            ("sessions", "active"),
-            ("sessions", "waiting"),
-        ] {
+        for (group, name) in
+            [("limits", "in_flight"), ("limits", "waiting"), ("sessions", "active"), ("sessions", "waiting")]
+        {
             if status[group][name] != 0 {
                 restless.push(format!("/status has {group}.{name} {}", status[group][name]));
             }

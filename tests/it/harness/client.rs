@@ -18,12 +18,7 @@ pub struct Request {
 }
 
 pub fn request(method: &str, target: &str) -> Request {
-    Request {
-        method: method.into(),
-        target: target.into(),
-        fields: Vec::new(),
-        body: Vec::new(),
-    }
+    Request { method: method.into(), target: target.into(), fields: Vec::new(), body: Vec::new() }
 }
 
 pub fn get(target: &str) -> Request {
@@ -33,11 +28,7 @@ pub fn get(target: &str) -> Request {
 pub fn post(target: &str, body: impl AsRef<[u8]>) -> Request {
     let body = body.as_ref().to_vec();
     let length = body.len().to_string();
-    Request {
-        body,
-        ..request("POST", target)
-    }
-    .header("Content-Length", &length)
+    Request { body, ..request("POST", target) }.header("Content-Length", &length)
 }
 
 impl Request {
@@ -63,8 +54,7 @@ impl Request {
     /// Sends `pieces` chunked, with `trailers`.
     pub fn chunked(mut self, pieces: &[&str], trailers: &[(&str, &str)]) -> Self {
         for piece in pieces {
-            self.body
-                .extend_from_slice(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes());
+            self.body.extend_from_slice(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes());
         }
         self.body.extend_from_slice(b"0\r\n");
         for (name, value) in trailers {
@@ -138,10 +128,7 @@ impl Response {
         assert_eq!(problem["status"], status, "{said}");
         assert_eq!(problem["reason"], reason, "{said}");
         for text in ["title", "detail", "request_id"] {
-            assert!(
-                problem[text].as_str().is_some_and(|text| !text.is_empty()),
-                "no {text}: {said}"
-            );
+            assert!(problem[text].as_str().is_some_and(|text| !text.is_empty()), "no {text}: {said}");
         }
         let proxy_status = self.header("proxy-status").unwrap_or_default();
         assert!(proxy_status.starts_with("turnwise; error="), "{said}");
@@ -171,20 +158,14 @@ impl Connection {
     pub fn open_from(source: Ipv4Addr, to: SocketAddr) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         if source != Ipv4Addr::LOCALHOST {
-            socket
-                .bind(&SocketAddr::new(IpAddr::V4(source), 0).into())
-                .expect("a loopback address");
+            socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into()).expect("a loopback address");
         }
-        socket
-            .connect(&to.into())
-            .unwrap_or_else(|error| panic!("connect to {to}: {error}"));
+        socket.connect(&to.into()).unwrap_or_else(|error| panic!("connect to {to}: {error}"));
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(BOUND)).expect("a timeout");
         stream.set_write_timeout(Some(BOUND)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
-        Self {
-            wire: Wire::new(stream),
-        }
+        Self { wire: Wire::new(stream) }
     }
 
     /// Writes; a peer that no longer reads is found out when reading.
@@ -216,10 +197,7 @@ impl Connection {
         };
         let status = status_of(&head);
         let body = match (method, status) {
-            ("HEAD", _) | (_, 101 | 204 | 304) => Ok(Body {
-                whole: true,
-                ..Body::default()
-            }),
+            ("HEAD", _) | (_, 101 | 204 | 304) => Ok(Body { whole: true, ..Body::default() }),
             _ if head.is_chunked() => self.wire.chunked(),
             _ => match head.content_length() {
                 Some(length) => self.wire.up_to(length),
@@ -227,30 +205,19 @@ impl Connection {
             },
         };
         let body = body.unwrap_or_else(|error| panic!("no end of the body: {error}\n{}", head.raw));
-        Some(Response {
-            status,
-            head,
-            body,
-            interim,
-        })
+        Some(Response { status, head, body, interim })
     }
 
     /// Only the head, interim or not; what follows is read with [`Connection::until`].
     #[track_caller]
     pub fn head(&mut self) -> Head {
-        self.wire
-            .head()
-            .expect("an answer in time")
-            .expect("a head, but the connection ended")
+        self.wire.head().expect("an answer in time").expect("a head, but the connection ended")
     }
 
     /// Everything up to and with `mark`.
     #[track_caller]
     pub fn until(&mut self, mark: &str) -> String {
-        let bytes = self
-            .wire
-            .until(mark.as_bytes())
-            .unwrap_or_else(|error| panic!("no {mark:?}: {error}"));
+        let bytes = self.wire.until(mark.as_bytes()).unwrap_or_else(|error| panic!("no {mark:?}: {error}"));
         let bytes = bytes.unwrap_or_else(|| panic!("the connection ended before {mark:?}"));
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -264,11 +231,7 @@ impl Connection {
     #[track_caller]
     pub fn assert_closed(&mut self) {
         let rest = self.rest();
-        assert!(
-            rest.is_empty(),
-            "the connection went on: {}",
-            String::from_utf8_lossy(&rest)
-        );
+        assert!(rest.is_empty(), "the connection went on: {}", String::from_utf8_lossy(&rest));
     }
 
     /// Half-close: all is said, but the answer is still wanted.
@@ -293,7 +256,5 @@ impl Connection {
 }
 
 fn status_of(head: &Head) -> u16 {
-    head.word(1)
-        .parse()
-        .unwrap_or_else(|_| panic!("no status line: {:?}", head.first))
+    head.word(1).parse().unwrap_or_else(|_| panic!("no status line: {:?}", head.first))
 }

@@ -44,11 +44,7 @@ pub fn turnwise_in(folder: &Path, arguments: &[&str], environment: &[(&str, &str
     let status = child.wait().expect("our child");
     assert!(ended, "{arguments:?} does not end");
     let [stdout, stderr] = readers.map(|reader| reader.join().expect("a reader"));
-    Output {
-        code: status.code().unwrap_or(-1),
-        stdout,
-        stderr,
-    }
+    Output { code: status.code().unwrap_or(-1), stdout, stderr }
 }
 
 fn whole(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {

@@ -20,13 +20,7 @@ pub struct Exchange {
 
 impl Exchange {
     pub fn new(wire: Wire, head: Head, id: usize, shared: &Arc<Shared>) -> Self {
-        Self {
-            wire: Some(wire),
-            head,
-            id,
-            shared: Arc::clone(shared),
-            body_read: false,
-        }
+        Self { wire: Some(wire), head, id, shared: Arc::clone(shared), body_read: false }
     }
 
     /// The connection, when it can be used for another request.
@@ -42,12 +36,7 @@ impl Exchange {
         let mut answer = b"ok\n".to_vec();
         for order in orders.split(';') {
             let words: Vec<&str> = order.split_whitespace().collect();
-            let number = |place: usize| {
-                words
-                    .get(place)
-                    .and_then(|word| word.parse::<u64>().ok())
-                    .unwrap_or_default()
-            };
+            let number = |place: usize| words.get(place).and_then(|word| word.parse::<u64>().ok()).unwrap_or_default();
             match words.first().copied() {
                 Some("sleep") => self.sleep(number(1)),
                 Some("hold") => self.hold(),
@@ -102,10 +91,7 @@ impl Exchange {
         let mut state = shared.state();
         state.held.insert(self.id);
         let id = self.id;
-        state = shared
-            .changed
-            .wait_while(state, |state| !state.open && !state.released.contains(&id))
-            .expect("lock");
+        state = shared.changed.wait_while(state, |state| !state.open && !state.released.contains(&id)).expect("lock");
         state.held.remove(&id);
         state.released.remove(&id);
     }

@@ -41,9 +41,7 @@ fn complete(yaml: &str, listen: SocketAddr, admin: SocketAddr, upstream: &str) -
         }
     }
     text.push_str(yaml);
-    let text = text
-        .replace("{listen}", &listen.to_string())
-        .replace("{admin}", &admin.to_string());
+    let text = text.replace("{listen}", &listen.to_string()).replace("{admin}", &admin.to_string());
     text.replace("{upstream}", upstream)
 }
 
@@ -102,15 +100,7 @@ impl Gateway {
             .spawn()
             .expect("the binary");
         let log = collect(child.stderr.take().expect("piped"));
-        let mut gateway = Self {
-            child,
-            exited: None,
-            address,
-            admin,
-            folder,
-            log,
-            token: None,
-        };
+        let mut gateway = Self { child, exited: None, address, admin, folder, log, token: None };
         if within(BOUND, || gateway.exit_status().is_some() || gateway.is_ready()) && gateway.exited.is_none() {
             return Ok(gateway);
         }
@@ -127,9 +117,7 @@ impl Gateway {
         std::net::TcpStream::connect(self.admin).is_ok() && {
             let mut connection = Connection::open(self.admin);
             connection.ask(&get("/-/ready"));
-            connection
-                .response_to("GET")
-                .is_some_and(|response| response.status == 200)
+            connection.response_to("GET").is_some_and(|response| response.status == 200)
         }
     }
 
@@ -192,9 +180,7 @@ impl Gateway {
 
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
-        Metrics {
-            text: self.admin(&get("/metrics")).assert_ok().text(),
-        }
+        Metrics { text: self.admin(&get("/metrics")).assert_ok().text() }
     }
 
     /// Sum of the series with these labels; a series that is not there yet counts 0.
@@ -262,10 +248,7 @@ impl Gateway {
 
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args(["-s", name, &self.child.id().to_string()])
-            .status()
-            .expect("kill");
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().expect("kill");
         assert!(status.success(), "the gateway can't be signalled");
     }
 
@@ -295,16 +278,8 @@ impl Gateway {
     pub fn memory(&self) -> (u64, u64) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
         let value = |name: &str| {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .expect("a line of it");
-            line.trim()
-                .trim_end_matches(" kB")
-                .trim()
-                .parse::<u64>()
-                .expect("a number")
-                * 1024
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of it");
+            line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") * 1024
         };
         (value("VmHWM:"), value("VmRSS:"))
     }
@@ -329,11 +304,7 @@ impl Drop for Gateway {
         if let Err(failure) = verdict {
             std::panic::resume_unwind(failure);
         }
-        assert!(
-            !self.log().contains("panicked at"),
-            "the gateway panicked:\n{}",
-            self.log()
-        );
+        assert!(!self.log().contains("panicked at"), "the gateway panicked:\n{}", self.log());
     }
 }
 

@@ -20,15 +20,8 @@ use super::wait::BOUND;
 /// Runs a client to its end, within the bound of every wait.
 #[track_caller]
 pub fn run<T>(client: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        tokio::time::timeout(BOUND * 2, client)
-            .await
-            .expect("no end of an HTTP/2 client")
-    })
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { tokio::time::timeout(BOUND * 2, client).await.expect("no end of an HTTP/2 client") })
 }
 
 /// One connection.
@@ -48,9 +41,7 @@ pub fn post(target: &str, fields: &[(&str, &str)], body: &'static str) -> Reques
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
-    request
-        .body(Full::new(Bytes::from_static(body.as_bytes())))
-        .expect("a request")
+    request.body(Full::new(Bytes::from_static(body.as_bytes()))).expect("a request")
 }
 
 /// Status and whole body.
@@ -76,17 +67,10 @@ impl Server {
         let connections = Arc::new(AtomicUsize::new(0));
         let (counting, accepted) = (Arc::clone(&served), Arc::clone(&connections));
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(accept(listener, counting, accepted));
         });
-        Self {
-            address,
-            served,
-            connections,
-        }
+        Self { address, served, connections }
     }
 }
 
@@ -99,12 +83,7 @@ async fn accept(listener: std::net::TcpListener, served: Arc<AtomicUsize>, conne
             let served = Arc::clone(&served);
             async move {
                 let version = format!("{:?}", request.version());
-                let body = request
-                    .into_body()
-                    .collect()
-                    .await
-                    .map(|body| body.to_bytes())
-                    .unwrap_or_default();
+                let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 served.fetch_add(1, Ordering::SeqCst);
                 let answer = Response::builder().header("x-spoken", version).body(Full::new(body));

@@ -10,11 +10,9 @@ impl Metrics {
     /// Sum of all series of `name` that carry all of `labels`; `None` when there is no such series.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let series = self.series(name);
-        let matching = series.iter().filter(|(given, _)| {
-            labels
-                .iter()
-                .all(|(label, value)| given.contains(&format!("{label}=\"{value}\"")))
-        });
+        let matching = series
+            .iter()
+            .filter(|(given, _)| labels.iter().all(|(label, value)| given.contains(&format!("{label}=\"{value}\""))));
         matching.map(|(_, value)| *value).reduce(|left, right| left + right)
     }
 
@@ -34,9 +32,6 @@ impl Metrics {
 
     /// Names that the page declares.
     pub fn families(&self) -> Vec<&str> {
-        self.text
-            .lines()
-            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-            .collect()
+        self.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect()
     }
 }

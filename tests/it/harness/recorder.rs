@@ -157,12 +157,7 @@ impl Recorder {
     }
 
     pub fn running(&self) -> usize {
-        self.shared
-            .state()
-            .seen
-            .iter()
-            .filter(|seen| seen.ended.is_none())
-            .count()
+        self.shared.state().seen.iter().filter(|seen| seen.ended.is_none()).count()
     }
 
     /// The most that ever ran at once.
@@ -190,11 +185,7 @@ impl Recorder {
     #[track_caller]
     pub fn wait_running(&self, count: usize) {
         if !within(BOUND, || self.running() == count) {
-            panic!(
-                "{} run at the upstream, not {count}: {:?}",
-                self.running(),
-                self.targets()
-            );
+            panic!("{} run at the upstream, not {count}: {:?}", self.running(), self.targets());
         }
     }
 
@@ -202,11 +193,7 @@ impl Recorder {
     #[track_caller]
     pub fn wait_seen(&self, count: usize) {
         if !within(BOUND, || self.count() >= count) {
-            panic!(
-                "only {} of {count} reached the upstream: {:?}",
-                self.count(),
-                self.targets()
-            );
+            panic!("only {} of {count} reached the upstream: {:?}", self.count(), self.targets());
         }
     }
 
@@ -257,11 +244,7 @@ impl Drop for Recorder {
         self.open();
         self.stop_listening();
         let idle = within(BOUND, || self.running() == 0);
-        assert!(
-            idle || std::thread::panicking(),
-            "the upstream still works: {:?}",
-            self.seen()
-        );
+        assert!(idle || std::thread::panicking(), "the upstream still works: {:?}", self.seen());
     }
 }
 

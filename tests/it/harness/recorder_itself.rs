@@ -42,9 +42,7 @@ fn bodies_come_through_in_both_framings() {
     let mut connection = Connection::open(recorder.address());
     let sized = connection.ask(&post("/", "hello").making("echo")).response();
     assert_eq!(sized.assert_ok().text(), "hello");
-    let chunked = super::client::request("POST", "/")
-        .chunked(&["hel", "lo"], &[("X-Sum", "5")])
-        .making("echo");
+    let chunked = super::client::request("POST", "/").chunked(&["hel", "lo"], &[("X-Sum", "5")]).making("echo");
     assert_eq!(connection.ask(&chunked).response().assert_ok().text(), "hello");
     assert_eq!(recorder.seen()[1].body.trailers, [("X-Sum".to_owned(), "5".to_owned())]);
     let streamed = connection.ask(&get("/").making("stream 3 1")).response();
@@ -66,9 +64,7 @@ fn a_cut_is_seen_as_a_cut() {
 fn an_interim_answer_is_kept_apart() {
     let recorder = Recorder::start();
     let mut connection = Connection::open(recorder.address());
-    let answer = connection
-        .ask(&post("/", "x").header("Expect", "100-continue"))
-        .response();
+    let answer = connection.ask(&post("/", "x").header("Expect", "100-continue")).response();
     assert_eq!(answer.assert_ok().interim.len(), 1);
 }
 
@@ -77,10 +73,7 @@ fn http_2_is_spoken_by_client_and_server() {
     let server = super::http2::Server::start();
     super::http2::run(async {
         let mut sender = super::http2::connect(server.address).await;
-        let answer = sender
-            .send_request(super::http2::post("/", &[], "hello"))
-            .await
-            .expect("an answer");
+        let answer = sender.send_request(super::http2::post("/", &[], "hello")).await.expect("an answer");
         assert_eq!(&super::http2::whole(answer).await.1[..], b"hello");
     });
 }
@@ -91,10 +84,7 @@ fn it_knows_who_has_begun() {
     std::thread::scope(|scope| {
         scope.spawn(|| recorder.wait_tag("late"));
         super::wait::give_it_a_chance();
-        Connection::open(recorder.address())
-            .ask(&get("/").header("X-Tag", "late"))
-            .response()
-            .assert_ok();
+        Connection::open(recorder.address()).ask(&get("/").header("X-Tag", "late")).response().assert_ok();
     });
     recorder.wait_tag("late");
 }

@@ -37,22 +37,17 @@ impl Head {
     }
 
     pub fn is_chunked(&self) -> bool {
-        self.get("transfer-encoding")
-            .is_some_and(|codings| codings.to_ascii_lowercase().ends_with("chunked"))
+        self.get("transfer-encoding").is_some_and(|codings| codings.to_ascii_lowercase().ends_with("chunked"))
     }
 
     pub fn content_length(&self) -> Option<usize> {
-        self.all("content-length")
-            .first()
-            .and_then(|length| length.trim().parse().ok())
+        self.all("content-length").first().and_then(|length| length.trim().parse().ok())
     }
 }
 
 fn fields_of<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {
     let pairs = lines.filter_map(|line| line.split_once(':'));
-    pairs
-        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-        .collect()
+    pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }
 
 /// A message body as far as it came.
@@ -73,10 +68,7 @@ pub struct Wire {
 
 impl Wire {
     pub fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
+        Self { stream, buffer: Vec::new() }
     }
 
     /// Reads some more. 0 is the end, however the other side brought it about.
@@ -123,11 +115,7 @@ impl Wire {
         while self.buffer.len() < length && self.fill()? > 0 {}
         let whole = self.buffer.len() >= length;
         let bytes = self.take(length.min(self.buffer.len()));
-        Ok(Body {
-            bytes,
-            whole,
-            ..Body::default()
-        })
+        Ok(Body { bytes, whole, ..Body::default() })
     }
 
     pub fn chunked(&mut self) -> io::Result<Body> {
@@ -145,8 +133,7 @@ impl Wire {
                 return self.trailers(body);
             }
             let piece = self.up_to(length + 2)?;
-            body.bytes
-                .extend_from_slice(&piece.bytes[..piece.bytes.len().min(length)]);
+            body.bytes.extend_from_slice(&piece.bytes[..piece.bytes.len().min(length)]);
             if !piece.whole {
                 return Ok(body);
             }
@@ -179,11 +166,7 @@ impl Wire {
     pub fn rest(&mut self) -> io::Result<Body> {
         while self.fill()? > 0 {}
         let bytes = std::mem::take(&mut self.buffer);
-        Ok(Body {
-            bytes,
-            whole: true,
-            ..Body::default()
-        })
+        Ok(Body { bytes, whole: true, ..Body::default() })
     }
 
     /// Closes with a reset instead of a FIN.

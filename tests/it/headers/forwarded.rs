@@ -5,9 +5,8 @@ use crate::harness::{Gateway, Recorder, get};
 /// The parameters of the last element of `Forwarded`.
 fn parameter(forwarded: &str, name: &str) -> Option<String> {
     let last = forwarded.rsplit(',').next()?;
-    let found = last
-        .split(';')
-        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned))?;
+    let found =
+        last.split(';').find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned))?;
     Some(found.trim_matches('"').to_owned())
 }
 
@@ -15,27 +14,15 @@ fn parameter(forwarded: &str, name: &str) -> Option<String> {
 fn they_name_the_client_its_protocol_and_its_host() {
     let upstream = Recorder::start();
     let gateway = Gateway::before(&upstream);
-    gateway
-        .connect_from(9)
-        .ask(&get("/").header("Host", "api.example:8080"))
-        .response()
-        .assert_ok();
+    gateway.connect_from(9).ask(&get("/").header("Host", "api.example:8080")).response().assert_ok();
     let seen = upstream.only();
     assert_eq!(seen.head.all("x-forwarded-for"), ["127.0.0.9"]);
     assert_eq!(seen.head.all("x-forwarded-proto"), ["http"]);
     assert_eq!(seen.head.all("x-forwarded-host"), ["api.example:8080"]);
     let forwarded = seen.header("forwarded").expect("Forwarded");
-    assert_eq!(
-        parameter(&forwarded, "for").as_deref(),
-        Some("127.0.0.9"),
-        "{forwarded}"
-    );
+    assert_eq!(parameter(&forwarded, "for").as_deref(), Some("127.0.0.9"), "{forwarded}");
     assert_eq!(parameter(&forwarded, "proto").as_deref(), Some("http"), "{forwarded}");
-    assert_eq!(
-        parameter(&forwarded, "host").as_deref(),
-        Some("api.example:8080"),
-        "{forwarded}"
-    );
+    assert_eq!(parameter(&forwarded, "host").as_deref(), Some("api.example:8080"), "{forwarded}");
 }
 
 #[test]
@@ -71,9 +58,5 @@ fn what_a_trusted_proxy_says_is_extended() {
     assert_eq!(seen.header("x-forwarded-host").as_deref(), Some("public.example"));
     let forwarded = seen.header("forwarded").expect("Forwarded");
     assert!(forwarded.starts_with("for=1.2.3.4;proto=https"), "{forwarded}");
-    assert_eq!(
-        parameter(&forwarded, "for").as_deref(),
-        Some("127.0.0.9"),
-        "{forwarded}"
-    );
+    assert_eq!(parameter(&forwarded, "for").as_deref(), Some("127.0.0.9"), "{forwarded}");
 }

@@ -20,13 +20,7 @@ fn the_clients_stay_with_the_client() {
         assert_eq!(seen.header(name), None, "{}", seen.head.raw);
     }
     assert!(!seen.head.raw.to_lowercase().contains("gzip"), "{}", seen.head.raw);
-    assert!(
-        !seen
-            .header("connection")
-            .unwrap_or_default()
-            .to_lowercase()
-            .contains("x-private")
-    );
+    assert!(!seen.header("connection").unwrap_or_default().to_lowercase().contains("x-private"));
     assert_eq!(seen.header("x-public").as_deref(), Some("two"));
 }
 
@@ -50,10 +44,7 @@ fn the_upstreams_stay_with_the_upstream() {
 fn credentials_of_the_client_pass() {
     let upstream = Recorder::start();
     let gateway = Gateway::before(&upstream);
-    let asked = get("/")
-        .header("Authorization", "Bearer secret")
-        .header("Cookie", "a=b")
-        .header("X-Api-Key", "k");
+    let asked = get("/").header("Authorization", "Bearer secret").header("Cookie", "a=b").header("X-Api-Key", "k");
     gateway.ask(&asked).assert_ok();
     let seen = upstream.only();
     assert_eq!(seen.header("authorization").as_deref(), Some("Bearer secret"));
@@ -65,10 +56,7 @@ fn credentials_of_the_client_pass() {
 fn connection_can_not_name_away_what_the_gateway_sets() {
     let upstream = Recorder::start();
     let gateway = Gateway::before(&upstream);
-    let asked = get("/").header(
-        "Connection",
-        "close, X-Forwarded-For, X-Request-Id, Host, Via, Content-Length",
-    );
+    let asked = get("/").header("Connection", "close, X-Forwarded-For, X-Request-Id, Host, Via, Content-Length");
     gateway.ask(&asked).assert_ok();
     let seen = upstream.only();
     for name in ["x-forwarded-for", "x-request-id", "host", "via"] {

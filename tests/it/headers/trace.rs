@@ -20,9 +20,7 @@ fn a_trace_that_is_there_passes() {
     let upstream = Recorder::start();
     let gateway = Gateway::before(&upstream);
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    gateway
-        .ask(&get("/").header("traceparent", parent).header("tracestate", "a=1,b=2"))
-        .assert_ok();
+    gateway.ask(&get("/").header("traceparent", parent).header("tracestate", "a=1,b=2")).assert_ok();
     let seen = upstream.only();
     assert_eq!(seen.head.all("traceparent"), [parent]);
     assert_eq!(seen.header("tracestate").as_deref(), Some("a=1,b=2"));

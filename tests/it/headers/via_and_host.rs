@@ -32,10 +32,7 @@ fn host_passes_as_it_came() {
 fn a_target_with_an_authority_is_sent_on_as_a_path_with_that_host() {
     let upstream = Recorder::start();
     let gateway = Gateway::before(&upstream);
-    gateway
-        .say("GET http://real.example/x?y HTTP/1.1\r\nHost: real.example\r\n\r\n")
-        .response()
-        .assert_ok();
+    gateway.say("GET http://real.example/x?y HTTP/1.1\r\nHost: real.example\r\n\r\n").response().assert_ok();
     let seen = upstream.only();
     assert_eq!(seen.target(), "/x?y");
     assert_eq!(seen.head.all("host"), ["real.example"]);

@@ -18,10 +18,7 @@ fn kept(upstream: &Recorder, gateway: &Gateway) {
 fn of_the_gateway() {
     let upstream = Recorder::start();
     let gateway = Gateway::with(&upstream, "limits: { concurrency: 4 }\n");
-    assert_eq!(
-        gateway.metric("turnwise_concurrency_limit", &[("scope", "global")]),
-        4.0
-    );
+    assert_eq!(gateway.metric("turnwise_concurrency_limit", &[("scope", "global")]), 4.0);
     kept(&upstream, &gateway);
 }
 
@@ -32,34 +29,23 @@ fn of_a_route() {
         &upstream,
         "routes:\n  - { name: runs, match: { path_prefix: / }, upstream: agents, concurrency: 4 }\n",
     );
-    assert_eq!(
-        gateway.metric("turnwise_concurrency_limit", &[("scope", "route:runs")]),
-        4.0
-    );
+    assert_eq!(gateway.metric("turnwise_concurrency_limit", &[("scope", "route:runs")]), 4.0);
     kept(&upstream, &gateway);
 }
 
 #[test]
 fn of_an_upstream() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        "upstreams: { agents: { servers: [\"{upstream}\"], concurrency: 4 } }\n",
-    );
-    assert_eq!(
-        gateway.metric("turnwise_concurrency_limit", &[("scope", "upstream:agents")]),
-        4.0
-    );
+    let gateway = Gateway::with(&upstream, "upstreams: { agents: { servers: [\"{upstream}\"], concurrency: 4 } }\n");
+    assert_eq!(gateway.metric("turnwise_concurrency_limit", &[("scope", "upstream:agents")]), 4.0);
     kept(&upstream, &gateway);
 }
 
 #[test]
 fn of_a_server() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        "upstreams: { agents: { servers: [{ url: \"{upstream}\", concurrency: 4 }] } }\n",
-    );
+    let gateway =
+        Gateway::with(&upstream, "upstreams: { agents: { servers: [{ url: \"{upstream}\", concurrency: 4 }] } }\n");
     kept(&upstream, &gateway);
 }
 
@@ -90,9 +76,8 @@ routes:
   - { name: b, match: { path_prefix: /b }, upstream: agents, concurrency: 2 }
 ",
     );
-    let mut all: Vec<_> = (0..40)
-        .map(|place| gateway.begin(&get(["/a", "/b"][place % 2]).making("sleep 10")))
-        .collect();
+    let mut all: Vec<_> =
+        (0..40).map(|place| gateway.begin(&get(["/a", "/b"][place % 2]).making("sleep 10"))).collect();
     for connection in &mut all {
         connection.response().assert_ok();
     }

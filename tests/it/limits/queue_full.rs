@@ -10,13 +10,7 @@ fn a_full_queue_is_a_503_and_nobody_in_it_suffers() {
     for _ in 0..3 {
         gateway.ask(&get("/refused")).assert_problem(503, "queue_full");
     }
-    assert_eq!(
-        gateway.metric(
-            "turnwise_rejected_total",
-            &[("route", "default"), ("reason", "queue_full")]
-        ),
-        3.0
-    );
+    assert_eq!(gateway.metric("turnwise_rejected_total", &[("route", "default"), ("reason", "queue_full")]), 3.0);
     assert_eq!(gateway.metric("turnwise_waiting_requests", &[("queue", "place")]), 2.0);
     upstream.open();
     running.response().assert_ok();

@@ -15,9 +15,7 @@ routes:
     }
     let mut running = ["a", "b"].map(|session| gateway.begin(&get("/").session(session).making("hold")));
     upstream.wait_running(2);
-    gateway
-        .ask(&get("/").session("c"))
-        .assert_problem(503, "key_table_full");
+    gateway.ask(&get("/").session("c")).assert_problem(503, "key_table_full");
     let mut waiting = gateway.begin(&get("/").session("a"));
     gateway.wait_for_turn(1);
     upstream.open();

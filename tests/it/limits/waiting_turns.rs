@@ -10,17 +10,11 @@ routes:
   - { name: runs, match: { path_prefix: / }, upstream: agents, session: { key: [{ header: X-Session-Id }] } }
 ",
     );
-    let mut busy: Vec<_> = (0..10)
-        .map(|_| gateway.begin(&get("/busy").session("a").making("hold")))
-        .collect();
+    let mut busy: Vec<_> = (0..10).map(|_| gateway.begin(&get("/busy").session("a").making("hold"))).collect();
     upstream.wait_running(1);
     gateway.wait_for_turn(9);
     let status = gateway.json("/status");
-    assert_eq!(
-        (&status["limits"]["in_flight"], &status["limits"]["waiting"]),
-        (&1.into(), &0.into()),
-        "{status}"
-    );
+    assert_eq!((&status["limits"]["in_flight"], &status["limits"]["waiting"]), (&1.into(), &0.into()), "{status}");
     gateway.ask(&get("/other").session("b")).assert_ok();
     upstream.open();
     for connection in &mut busy {
@@ -50,14 +44,6 @@ routes:
     for connection in busy.iter_mut().chain([&mut running, &mut other]) {
         connection.response().assert_ok();
     }
-    let place = upstream
-        .targets()
-        .iter()
-        .position(|target| target == "/other")
-        .expect("served");
-    assert!(
-        place <= 2,
-        "a busy session starved the others: {:?}",
-        upstream.targets()
-    );
+    let place = upstream.targets().iter().position(|target| target == "/other").expect("served");
+    assert!(place <= 2, "a busy session starved the others: {:?}", upstream.targets());
 }

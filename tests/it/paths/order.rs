@@ -15,10 +15,7 @@ routes:
     let gateway = Gateway::with(&upstream, &yaml);
     gateway.ask(&get("/a/b")).assert_ok();
     gateway.ask(&get("/a/c")).assert_ok();
-    assert_eq!(
-        (other.targets(), upstream.targets()),
-        (vec!["/a/b".to_owned()], vec!["/a/c".to_owned()])
-    );
+    assert_eq!((other.targets(), upstream.targets()), (vec!["/a/b".to_owned()], vec!["/a/c".to_owned()]));
     gateway.wait_metric("turnwise_requests_total", &[("route", "special"), ("code", "200")], 1.0);
 }
 
@@ -28,9 +25,5 @@ fn without_routes_one_upstream_gets_everything() {
     let gateway = Gateway::before(&upstream);
     gateway.ask(&get("/any/thing")).assert_ok();
     gateway.ask(&post("/", "")).assert_ok();
-    gateway.wait_metric(
-        "turnwise_requests_total",
-        &[("route", "default"), ("method", "POST")],
-        1.0,
-    );
+    gateway.wait_metric("turnwise_requests_total", &[("route", "default"), ("method", "POST")], 1.0);
 }

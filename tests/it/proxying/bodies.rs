@@ -4,17 +4,12 @@ use crate::harness::{Gateway, Recorder, get, post, request};
 fn a_chunked_body_passes_both_ways() {
     let upstream = Recorder::start();
     let gateway = Gateway::before(&upstream);
-    let asked = request("POST", "/")
-        .chunked(&["one ", "two ", "three"], &[])
-        .making("echo");
+    let asked = request("POST", "/").chunked(&["one ", "two ", "three"], &[]).making("echo");
     assert_eq!(gateway.ask(&asked).assert_ok().text(), "one two three");
     let seen = upstream.only();
     assert_eq!(seen.text(), "one two three");
     assert_eq!(seen.head.all("transfer-encoding"), ["chunked"]);
-    assert_eq!(
-        gateway.ask(&get("/").making("stream 4 5")).assert_ok().text(),
-        "piece 0\npiece 1\npiece 2\npiece 3\n"
-    );
+    assert_eq!(gateway.ask(&get("/").making("stream 4 5")).assert_ok().text(), "piece 0\npiece 1\npiece 2\npiece 3\n");
 }
 
 #[test]
@@ -36,10 +31,7 @@ fn a_request_without_a_body_brings_none() {
     let gateway = Gateway::before(&upstream);
     gateway.ask(&get("/")).assert_ok();
     let seen = upstream.only();
-    assert_eq!(
-        (seen.header("content-length"), seen.header("transfer-encoding")),
-        (None, None)
-    );
+    assert_eq!((seen.header("content-length"), seen.header("transfer-encoding")), (None, None));
 }
 
 #[test]

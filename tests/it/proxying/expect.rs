@@ -20,10 +20,7 @@ fn a_client_that_waits_to_be_asked_is_asked() {
 fn a_client_that_does_not_wait_is_served_as_well() {
     let upstream = Recorder::start();
     let gateway = Gateway::before(&upstream);
-    assert_eq!(
-        gateway.say(format!("{ASKING}hello")).response().assert_ok().text(),
-        "hello"
-    );
+    assert_eq!(gateway.say(format!("{ASKING}hello")).response().assert_ok().text(), "hello");
 }
 
 #[test]

@@ -8,10 +8,8 @@ fn prior_knowledge_works_on_the_same_port() {
     let gateway = Gateway::before(&upstream);
     http2::run(async {
         let mut sender = http2::connect(gateway.address).await;
-        let answer = sender
-            .send_request(http2::post("/two?x=1", &[("x-do", "echo")], "hello"))
-            .await
-            .expect("an answer");
+        let answer =
+            sender.send_request(http2::post("/two?x=1", &[("x-do", "echo")], "hello")).await.expect("an answer");
         let (status, body) = http2::whole(answer).await;
         assert_eq!((status.as_u16(), &body[..]), (200, &b"hello"[..]));
     });
@@ -24,16 +22,10 @@ fn prior_knowledge_works_on_the_same_port() {
 #[test]
 fn a_refusal_is_a_problem_there_too() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        "routes: [{ name: a, match: { path: /a }, upstream: agents }]\n",
-    );
+    let gateway = Gateway::with(&upstream, "routes: [{ name: a, match: { path: /a }, upstream: agents }]\n");
     http2::run(async {
         let mut sender = http2::connect(gateway.address).await;
-        let answer = sender
-            .send_request(http2::post("/b", &[], ""))
-            .await
-            .expect("an answer");
+        let answer = sender.send_request(http2::post("/b", &[], "")).await.expect("an answer");
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
         let (status, body) = http2::whole(answer).await;
         assert_eq!(status.as_u16(), 404);
@@ -58,10 +50,7 @@ fn a_cut_body_is_a_reset_stream_and_the_connection_goes_on() {
         let mut sender = http2::connect(gateway.address).await;
         let answer = sender.send_request(http2::post("/cut", &[], "")).await.expect("a head");
         assert!(answer.into_body().collect().await.is_err(), "a cut body looked whole");
-        let answer = sender
-            .send_request(http2::post("/fine", &[], ""))
-            .await
-            .expect("an answer");
+        let answer = sender.send_request(http2::post("/fine", &[], "")).await.expect("an answer");
         assert_eq!(answer.status().as_u16(), 200);
     });
 }
@@ -96,9 +85,7 @@ fn the_servers_can_be_spoken_to_in_http_2() {
         &format!("http://{}", upstream.address),
         "server: { workers: 1 }\nupstreams: { agents: { servers: [\"{upstream}\"], http2: true } }\n",
     );
-    let mut waiting: Vec<_> = (0..20)
-        .map(|place| gateway.begin(&post("/", format!("{place}"))))
-        .collect();
+    let mut waiting: Vec<_> = (0..20).map(|place| gateway.begin(&post("/", format!("{place}")))).collect();
     for (place, connection) in waiting.iter_mut().enumerate() {
         let answer = connection.response();
         assert_eq!(answer.assert_ok().text(), place.to_string());
@@ -111,23 +98,14 @@ fn the_servers_can_be_spoken_to_in_http_2() {
 #[test]
 fn a_client_that_closes_its_window_does_not_hold_its_place_for_ever() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        "limits: { concurrency: 1 }\ndefaults: { timeouts: { idle: 400ms } }\n",
-    );
+    let gateway = Gateway::with(&upstream, "limits: { concurrency: 1 }\ndefaults: { timeouts: { idle: 400ms } }\n");
     http2::run(async {
         let mut sender = http2::connect(gateway.address).await;
         // More than every window: nobody reads it, so it can never end by itself.
-        let stalled = sender
-            .send_request(http2::post("/", &[("x-do", "body 67108864")], ""))
-            .await
-            .expect("a head");
+        let stalled = sender.send_request(http2::post("/", &[("x-do", "body 67108864")], "")).await.expect("a head");
         let address = gateway.address;
         let next = tokio::task::spawn_blocking(move || {
-            crate::harness::Connection::open(address)
-                .ask(&get("/next"))
-                .response()
-                .status
+            crate::harness::Connection::open(address).ask(&get("/next")).response().status
         });
         assert_eq!(next.await.expect("a client"), 200, "the place came back");
         drop(stalled);

@@ -9,20 +9,14 @@ fn many_requests_share_a_connection_on_both_sides() {
         connection.ask(&post(&format!("/{place}"), "x")).response().assert_ok();
     }
     assert_eq!(upstream.count(), 50);
-    assert!(
-        upstream.connections() <= 3,
-        "{} connections for 50 requests in a row",
-        upstream.connections()
-    );
+    assert!(upstream.connections() <= 3, "{} connections for 50 requests in a row", upstream.connections());
 }
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let upstream = Recorder::start();
     let gateway = Gateway::before(&upstream);
-    let requests: Vec<u8> = (0..10)
-        .flat_map(|place| post("/", format!("{place}")).making("echo").bytes())
-        .collect();
+    let requests: Vec<u8> = (0..10).flat_map(|place| post("/", format!("{place}")).making("echo").bytes()).collect();
     let mut connection = gateway.say(requests);
     for place in 0..10 {
         assert_eq!(connection.response().assert_ok().text(), place.to_string());

@@ -22,9 +22,7 @@ fn a_large_upload_streams() {
             left = left.saturating_sub(heard);
         }
         let said = if left == 0 { "all" } else { "cut" };
-        exchange.finish(format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\n{said}"
-        ));
+        exchange.finish(format!("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\n{said}"));
         exchange.close();
     });
     let gateway = Gateway::with(&upstream, "defaults: { body_limit: 100MiB }\n");
@@ -77,10 +75,7 @@ fn a_reader_that_pauses_makes_the_upstream_pause() {
         pieces += 1;
     }
     // What is left over fits into the buffers of three sockets.
-    assert!(
-        pieces < LARGE / PIECE as u64 / 2,
-        "{pieces} pieces went somewhere though nobody read"
-    );
+    assert!(pieces < LARGE / PIECE as u64 / 2, "{pieces} pieces went somewhere though nobody read");
     assert_eq!(connection.response().assert_ok().body.bytes.len() as u64, LARGE);
 }
 
@@ -95,10 +90,7 @@ fn an_upstream_that_pauses_makes_the_client_pause() {
     let gateway = Gateway::with(&upstream, "defaults: { body_limit: 100MiB }\n");
     let (_, before) = gateway.memory();
     let connection = gateway.say(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGE}\r\n\r\n"));
-    connection
-        .stream()
-        .set_write_timeout(Some(Duration::from_millis(700)))
-        .expect("a timeout");
+    connection.stream().set_write_timeout(Some(Duration::from_millis(700))).expect("a timeout");
     let mut writer = connection.stream();
     let mut written = 0_u64;
     while let Ok(count @ 1..) = writer.write(&[b'u'; PIECE]) {

@@ -17,10 +17,7 @@ fn a_get_and_its_answer_pass() {
 fn a_post_passes_with_its_body() {
     let upstream = Recorder::start();
     let gateway = Gateway::before(&upstream);
-    assert_eq!(
-        gateway.ask(&post("/", "question").making("echo")).assert_ok().text(),
-        "question"
-    );
+    assert_eq!(gateway.ask(&post("/", "question").making("echo")).assert_ok().text(), "question");
     assert_eq!(upstream.only().text(), "question");
 }
 
@@ -31,11 +28,7 @@ fn every_method_passes_as_it_is() {
     for method in ["PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
         gateway.ask(&request(method, "/x")).assert_ok();
     }
-    let methods: Vec<String> = upstream
-        .seen()
-        .iter()
-        .map(|seen| seen.head.word(0).to_owned())
-        .collect();
+    let methods: Vec<String> = upstream.seen().iter().map(|seen| seen.head.word(0).to_owned()).collect();
     assert_eq!(methods, ["PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"]);
 }
 
@@ -44,10 +37,7 @@ fn a_head_has_a_length_and_no_body_and_the_connection_goes_on() {
     let upstream = Recorder::start();
     let gateway = Gateway::before(&upstream);
     let mut connection = gateway.connect();
-    let answer = connection
-        .ask(&request("HEAD", "/").making("body 1234"))
-        .response_to("HEAD")
-        .expect("an answer");
+    let answer = connection.ask(&request("HEAD", "/").making("body 1234")).response_to("HEAD").expect("an answer");
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("content-length").as_deref(), Some("1234"));
     connection.ask(&get("/")).response().assert_ok();
@@ -56,11 +46,7 @@ fn a_head_has_a_length_and_no_body_and_the_connection_goes_on() {
 #[test]
 fn answers_without_a_body_end_at_once_and_the_connection_goes_on() {
     let upstream = Recorder::doing(|exchange| {
-        let status = if exchange.head.word(1) == "/204" {
-            "204 No Content"
-        } else {
-            "304 Not Modified"
-        };
+        let status = if exchange.head.word(1) == "/204" { "204 No Content" } else { "304 Not Modified" };
         exchange.finish(format!("HTTP/1.1 {status}\r\nETag: \"x\"\r\n\r\n"));
     });
     let gateway = Gateway::before(&upstream);
@@ -80,10 +66,6 @@ fn every_status_of_the_upstream_passes_unchanged() {
         let answer = gateway.ask(&get("/").making(&format!("status {status}")));
         assert_eq!((answer.status, answer.text().as_str()), (status, "ok\n"));
         assert_eq!(answer.header("content-type").as_deref(), Some("text/plain"));
-        assert_eq!(
-            answer.header("retry-after"),
-            None,
-            "nothing is added to an upstream's {status}"
-        );
+        assert_eq!(answer.header("retry-after"), None, "nothing is added to an upstream's {status}");
     }
 }

@@ -12,10 +12,7 @@ fn every_event_passes_when_it_is_said() {
     });
     let gateway = Gateway::before(&upstream);
     let mut connection = gateway.begin(&get("/events").header("Accept", "text/event-stream"));
-    assert_eq!(
-        connection.head().get("content-type").as_deref(),
-        Some("text/event-stream")
-    );
+    assert_eq!(connection.head().get("content-type").as_deref(), Some("text/event-stream"));
     for event in 0..3 {
         connection.until(&format!("data: now {event}\n\n"));
         upstream.release();

@@ -20,9 +20,7 @@ fn parrot(exchange: &mut Exchange) {
 }
 
 fn upgrading() -> crate::harness::Request {
-    get("/socket")
-        .header("Connection", "Upgrade")
-        .header("Upgrade", "parrot")
+    get("/socket").header("Connection", "Upgrade").header("Upgrade", "parrot")
 }
 
 #[test]
@@ -39,12 +37,7 @@ fn both_directions_are_a_pipe() {
     }
     let seen = upstream.only();
     assert_eq!(seen.header("upgrade").as_deref(), Some("parrot"));
-    assert!(
-        seen.header("connection")
-            .unwrap_or_default()
-            .to_lowercase()
-            .contains("upgrade")
-    );
+    assert!(seen.header("connection").unwrap_or_default().to_lowercase().contains("upgrade"));
 }
 
 #[test]
@@ -105,7 +98,5 @@ fn a_switch_that_nobody_asked_for_is_a_broken_upstream() {
     let upstream = Recorder::saying(SWITCHING);
     let gateway = Gateway::before(&upstream);
     gateway.ask(&get("/")).assert_problem(502, "upstream_broken");
-    gateway
-        .ask(&request("POST", "/").chunked(&["x"], &[]))
-        .assert_problem(502, "upstream_broken");
+    gateway.ask(&request("POST", "/").chunked(&["x"], &[])).assert_problem(502, "upstream_broken");
 }

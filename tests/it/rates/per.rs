@@ -10,11 +10,7 @@ fn passes(gateway: &Gateway, from: u8, request: &Request) {
 
 #[track_caller]
 fn refused(gateway: &Gateway, from: u8, request: &Request) {
-    gateway
-        .connect_from(from)
-        .ask(request)
-        .response()
-        .assert_problem(429, "rate_limited");
+    gateway.connect_from(from).ask(request).response().assert_problem(429, "rate_limited");
 }
 
 #[test]
@@ -59,10 +55,7 @@ fn route() {
 #[test]
 fn header_and_all_without_it_together() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        &limited("{ per: { header: X-Api-Key }, rate: 1/h, burst: 1 }"),
-    );
+    let gateway = Gateway::with(&upstream, &limited("{ per: { header: X-Api-Key }, rate: 1/h, burst: 1 }"));
     for key in ["one", "two"] {
         passes(&gateway, 2, &get("/").header("X-Api-Key", key));
         refused(&gateway, 3, &get("/").header("x-api-key", key));

@@ -21,10 +21,7 @@ fn refused_by_one_limit_it_spends_nothing_of_another() {
 #[test]
 fn refused_by_a_full_queue_it_gets_its_token_back() {
     let upstream = Recorder::start();
-    let yaml = format!(
-        "limits: {{ concurrency: 1, queue: 1 }}\n{}",
-        limited("{ per: route, rate: 1/h, burst: 3 }")
-    );
+    let yaml = format!("limits: {{ concurrency: 1, queue: 1 }}\n{}", limited("{ per: route, rate: 1/h, burst: 3 }"));
     let gateway = Gateway::with(&upstream, &yaml);
     let mut running = gateway.begin(&get("/0").making("hold"));
     upstream.wait_seen(1);
@@ -50,9 +47,7 @@ fn refused_by_its_session_it_gets_its_token_back() {
     let mut running = gateway.begin(&get("/0").session("a").making("hold"));
     upstream.wait_seen(1);
     for _ in 0..3 {
-        gateway
-            .ask(&get("/late").session("a"))
-            .assert_problem(429, "session_queue_timeout");
+        gateway.ask(&get("/late").session("a")).assert_problem(429, "session_queue_timeout");
     }
     upstream.open();
     running.response().assert_ok();

@@ -6,19 +6,13 @@ use crate::harness::{Gateway, Recorder, get};
 #[test]
 fn who_may_wait_is_spaced_out_and_nobody_is_refused() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        &limited("{ per: route, rate: 10/s, burst: 1, when_exceeded: wait }"),
-    );
+    let gateway = Gateway::with(&upstream, &limited("{ per: route, rate: 10/s, burst: 1, when_exceeded: wait }"));
     let started = Instant::now();
     let mut all: Vec<_> = (0..6).map(|place| gateway.begin(&get(&format!("/{place}")))).collect();
     for connection in &mut all {
         connection.response().assert_ok();
     }
-    assert!(
-        started.elapsed() >= Duration::from_millis(490),
-        "five tokens take half a second"
-    );
+    assert!(started.elapsed() >= Duration::from_millis(490), "five tokens take half a second");
     let seen = upstream.seen();
     for pair in seen.windows(2) {
         let gap = pair[1].started_at - pair[0].started_at;
@@ -29,10 +23,7 @@ fn who_may_wait_is_spaced_out_and_nobody_is_refused() {
 #[test]
 fn waiting_keeps_the_order_of_arrival() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        &limited("{ per: route, rate: 10/s, burst: 1, when_exceeded: wait }"),
-    );
+    let gateway = Gateway::with(&upstream, &limited("{ per: route, rate: 10/s, burst: 1, when_exceeded: wait }"));
     gateway.ask(&get("/0")).assert_ok();
     let mut all = Vec::new();
     for place in 1..=4 {
@@ -61,10 +52,7 @@ fn a_full_queue_and_a_long_wait_are_rate_limited() {
 #[test]
 fn who_leaves_while_waiting_for_a_token_is_forgotten() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        &limited("{ per: route, rate: 1/h, burst: 1, when_exceeded: wait }"),
-    );
+    let gateway = Gateway::with(&upstream, &limited("{ per: route, rate: 1/h, burst: 1, when_exceeded: wait }"));
     gateway.ask(&get("/0")).assert_ok();
     let waiting = gateway.begin(&get("/gone"));
     gateway.wait_metric("turnwise_waiting_requests", &[("queue", "rate")], 1.0);

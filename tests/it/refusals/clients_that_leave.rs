@@ -9,9 +9,5 @@ fn a_client_that_left_first_counts_as_499() {
     running.leave();
     upstream.open();
     gateway.wait_metric("turnwise_requests_total", &[("code", "499")], 1.0);
-    assert_eq!(
-        gateway.metric("turnwise_requests_total", &[]),
-        1.0,
-        "and as nothing else"
-    );
+    assert_eq!(gateway.metric("turnwise_requests_total", &[]), 1.0, "and as nothing else");
 }

@@ -3,10 +3,7 @@ use crate::harness::{Gateway, Recorder, get, request};
 #[test]
 fn no_route_is_a_404_with_everything_that_a_problem_says() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        "routes: [{ name: a, match: { path: /a }, upstream: agents }]\n",
-    );
+    let gateway = Gateway::with(&upstream, "routes: [{ name: a, match: { path: /a }, upstream: agents }]\n");
     let mut connection = gateway.connect();
     for _ in 0..2 {
         connection.ask(&get("/b")).response().assert_problem(404, "no_route");
@@ -18,15 +15,9 @@ fn no_route_is_a_404_with_everything_that_a_problem_says() {
 #[test]
 fn a_refused_head_request_has_no_body() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        "routes: [{ name: a, match: { path: /a }, upstream: agents }]\n",
-    );
+    let gateway = Gateway::with(&upstream, "routes: [{ name: a, match: { path: /a }, upstream: agents }]\n");
     let mut connection = gateway.connect();
-    let refused = connection
-        .ask(&request("HEAD", "/b"))
-        .response_to("HEAD")
-        .expect("an answer");
+    let refused = connection.ask(&request("HEAD", "/b")).response_to("HEAD").expect("an answer");
     assert_eq!(refused.status, 404);
     connection.ask(&get("/a")).response().assert_ok();
 }

@@ -77,10 +77,7 @@ fn a_file_that_vanishes_or_becomes_a_folder_changes_nothing() {
 fn a_refused_reload_answers_with_every_problem() {
     let upstream = Recorder::start();
     let gateway = Gateway::before(&upstream);
-    gateway.write_policy(
-        &upstream,
-        "limits: { concurency: 5, queue: 0 }\nserver: { header_timeout: soon }\n",
-    );
+    gateway.write_policy(&upstream, "limits: { concurency: 5, queue: 0 }\nserver: { header_timeout: soon }\n");
     let answer = gateway.admin(&post("/-/reload", ""));
     assert_eq!(answer.status, 422);
     let said = answer.json();
@@ -91,10 +88,7 @@ fn a_refused_reload_answers_with_every_problem() {
     }
     assert!(said.to_string().contains("concurrency"), "did you mean: {said}");
     let status = gateway.json("/status");
-    assert!(
-        status["policy"]["last_error"].to_string().contains("concurency"),
-        "{status}"
-    );
+    assert!(status["policy"]["last_error"].to_string().contains("concurency"), "{status}");
     assert!(gateway.log().contains("concurency"), "it is logged");
     gateway.reload(&upstream, "");
     assert!(gateway.json("/status")["policy"]["last_error"].is_null());

@@ -43,20 +43,13 @@ fn two_hundred_reloads_lose_no_request() {
             gateway.reload(&upstream, &policy(round));
         }
         done.store(true, Ordering::SeqCst);
-        clients
-            .into_iter()
-            .map(|client| client.join().expect("no request was lost"))
-            .sum()
+        clients.into_iter().map(|client| client.join().expect("no request was lost")).sum()
     });
     assert_eq!(upstream.count(), asked, "each exactly once");
     assert!(gateway.generation() >= 200.0);
     for session in 0..CLIENTS / 2 {
         let session = format!("s{session}");
-        assert_eq!(
-            upstream.peak_of(|seen| seen.session() == session),
-            1,
-            "turns overlapped in {session}"
-        );
+        assert_eq!(upstream.peak_of(|seen| seen.session() == session), 1, "turns overlapped in {session}");
     }
     assert!(upstream.peak() <= 7);
 }

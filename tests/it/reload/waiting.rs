@@ -110,10 +110,7 @@ fn an_upstream_that_is_replaced_finishes_what_it_runs() {
     gateway.ask(&get("/new")).assert_ok();
     old.open();
     running.response().assert_ok();
-    assert_eq!(
-        (old.targets(), new.targets()),
-        (vec!["/old".to_owned()], vec!["/new".to_owned()])
-    );
+    assert_eq!((old.targets(), new.targets()), (vec!["/old".to_owned()], vec!["/new".to_owned()]));
 }
 
 #[test]
@@ -122,13 +119,8 @@ fn who_runs_keeps_the_policy_it_was_admitted_under() {
     let gateway = Gateway::with(&upstream, "defaults: { timeouts: { response: 60s } }\n");
     let mut running = gateway.begin(&get("/").making("sleep 700"));
     upstream.wait_seen(1);
-    gateway.reload(
-        &upstream,
-        "limits: { concurrency: 9 }\ndefaults: { timeouts: { response: 100ms } }\n",
-    );
+    gateway.reload(&upstream, "limits: { concurrency: 9 }\ndefaults: { timeouts: { response: 100ms } }\n");
     in_force(&gateway, 9);
     running.response().assert_ok();
-    gateway
-        .ask(&get("/").making("sleep 700"))
-        .assert_problem(504, "upstream_timeout");
+    gateway.ask(&get("/").making("sleep 700")).assert_problem(504, "upstream_timeout");
 }

@@ -110,20 +110,9 @@ fn post_on_the_admin_port_is_done_when_it_answers() {
     for concurrency in [11, 12, 13] {
         let before = gateway.generation();
         gateway.reload(&upstream, &limit(concurrency));
-        assert_eq!(
-            gateway.metric("turnwise_concurrency_limit", &[("scope", "global")]),
-            f64::from(concurrency)
-        );
+        assert_eq!(gateway.metric("turnwise_concurrency_limit", &[("scope", "global")]), f64::from(concurrency));
         assert!(gateway.generation() > before);
     }
-    assert_eq!(
-        gateway.admin(&get("/-/reload")).status,
-        405,
-        "only POST changes anything"
-    );
-    assert_eq!(
-        gateway.admin(&post("/-/reload", "")).status,
-        200,
-        "nothing new is fine too"
-    );
+    assert_eq!(gateway.admin(&get("/-/reload")).status, 405, "only POST changes anything");
+    assert_eq!(gateway.admin(&post("/-/reload", "")).status, 200, "nothing new is fine too");
 }

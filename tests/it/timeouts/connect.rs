@@ -5,9 +5,7 @@ use crate::harness::{Gateway, get};
 /// A listener that takes no more connections: its backlog is full, and Linux then drops what asks to connect.
 fn deaf() -> (Socket, Vec<Socket>, std::net::SocketAddr) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    listener
-        .bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .expect("a port");
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
     listener.listen(0).expect("listening");
     let address = listener.local_addr().expect("bound").as_socket().expect("an address");
     let fill = (0..4).map(|_| {

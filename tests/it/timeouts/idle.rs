@@ -15,15 +15,10 @@ fn stalls(head: &'static str) -> impl Fn(&mut Exchange) + Send + Sync {
 
 #[test]
 fn an_upstream_that_stalls_in_a_chunked_body_is_cut_visibly_and_gives_its_place_back() {
-    let upstream = Recorder::doing(stalls(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-    ));
+    let upstream = Recorder::doing(stalls("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"));
     let gateway = Gateway::with(&upstream, &policy("idle: 300ms"));
     let answer = gateway.ask(&get("/"));
-    assert_eq!(
-        (answer.status, answer.text().as_str(), answer.body.whole),
-        (200, "hello", false)
-    );
+    assert_eq!((answer.status, answer.text().as_str(), answer.body.whole), (200, "hello", false));
     gateway.ask(&get("/next")).assert_ok();
 }
 

@@ -14,11 +14,7 @@ fn an_upload_that_does_not_end_in_time_is_a_408() {
     connection.assert_closed();
     gateway.ask(&get("/next")).assert_ok();
     let metrics = gateway.metrics();
-    assert_eq!(
-        metrics.sum("turnwise_upstream_errors_total", &[]).unwrap_or(0.0),
-        0.0,
-        "no fault of the upstream"
-    );
+    assert_eq!(metrics.sum("turnwise_upstream_errors_total", &[]).unwrap_or(0.0), 0.0, "no fault of the upstream");
 }
 
 #[test]

@@ -5,9 +5,7 @@ use crate::harness::{Gateway, Recorder, get};
 fn a_head_that_does_not_come_in_time_is_a_504() {
     let upstream = Recorder::start();
     let gateway = Gateway::with(&upstream, &policy("response: 300ms"));
-    gateway
-        .ask(&get("/").making("hold"))
-        .assert_problem(504, "upstream_timeout");
+    gateway.ask(&get("/").making("hold")).assert_problem(504, "upstream_timeout");
     upstream.open();
     gateway.ask(&get("/next")).assert_ok();
     assert!(gateway.metric("turnwise_upstream_errors_total", &[("upstream", "agents")]) >= 1.0);

@@ -5,9 +5,7 @@ use crate::harness::{Gateway, Recorder, get};
 fn before_the_head_it_is_a_504() {
     let upstream = Recorder::start();
     let gateway = Gateway::with(&upstream, &policy("total: 300ms"));
-    gateway
-        .ask(&get("/").making("hold"))
-        .assert_problem(504, "upstream_timeout");
+    gateway.ask(&get("/").making("hold")).assert_problem(504, "upstream_timeout");
     upstream.open();
 }
 

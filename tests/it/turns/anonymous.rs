@@ -37,16 +37,10 @@ fn a_request_without_a_key_can_be_refused() {
     let upstream = Recorder::start();
     let gateway = Gateway::with(&upstream, &by_header(", anonymous: reject"));
     gateway.ask(&get("/")).assert_problem(400, "session_required");
-    gateway
-        .ask(&get("/").session(""))
-        .assert_problem(400, "session_required");
+    gateway.ask(&get("/").session("")).assert_problem(400, "session_required");
     assert_eq!(upstream.count(), 0);
     gateway.ask(&get("/").session("a")).assert_ok();
-    gateway.wait_metric(
-        "turnwise_rejected_total",
-        &[("route", "runs"), ("reason", "session_required")],
-        2.0,
-    );
+    gateway.wait_metric("turnwise_rejected_total", &[("route", "runs"), ("reason", "session_required")], 2.0);
 }
 
 #[test]

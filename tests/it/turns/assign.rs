@@ -6,38 +6,26 @@ use crate::harness::{Gateway, Recorder, get, post};
 #[test]
 fn a_header_is_made_up_and_told() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        &sessions("key: [{ header: X-Session-Id }], assign: { header: X-Session-Id }"),
-    );
+    let gateway =
+        Gateway::with(&upstream, &sessions("key: [{ header: X-Session-Id }], assign: { header: X-Session-Id }"));
     let keys: Vec<String> = (0..2)
         .map(|place| {
-            let key = gateway
-                .ask(&get("/"))
-                .assert_ok()
-                .header("turnwise-session")
-                .expect("Turnwise-Session");
+            let key = gateway.ask(&get("/")).assert_ok().header("turnwise-session").expect("Turnwise-Session");
             assert_eq!(upstream.seen()[place].head.all("x-session-id"), [key.as_str()]);
             key
         })
         .collect();
     assert_ne!(keys[0], keys[1]);
     let named = gateway.ask(&get("/").session("mine"));
-    assert_eq!(
-        named.assert_ok().header("turnwise-session"),
-        None,
-        "nothing was made up"
-    );
+    assert_eq!(named.assert_ok().header("turnwise-session"), None, "nothing was made up");
     assert_eq!(upstream.seen()[2].session(), "mine");
 }
 
 #[test]
 fn a_key_that_was_made_up_is_a_session_from_then_on() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        &sessions("key: [{ header: X-Session-Id }], assign: { header: X-Session-Id }"),
-    );
+    let gateway =
+        Gateway::with(&upstream, &sessions("key: [{ header: X-Session-Id }], assign: { header: X-Session-Id }"));
     let mut first = gateway.begin(&get("/1").making("hold"));
     upstream.wait_seen(1);
     let key = upstream.only().session();
@@ -51,15 +39,8 @@ fn a_key_that_was_made_up_is_a_session_from_then_on() {
 #[test]
 fn a_json_member_is_made_up_and_the_rest_stays() {
     let upstream = Recorder::start();
-    let gateway = Gateway::with(
-        &upstream,
-        &sessions("key: [{ json: /session_id }], assign: { json: /session_id }"),
-    );
-    for body in [
-        "{\"text\":\"hi\",\"n\":1.50}",
-        "{}",
-        "{\"session_id\":null,\"text\":\"hi\"}",
-    ] {
+    let gateway = Gateway::with(&upstream, &sessions("key: [{ json: /session_id }], assign: { json: /session_id }"));
+    for body in ["{\"text\":\"hi\",\"n\":1.50}", "{}", "{\"session_id\":null,\"text\":\"hi\"}"] {
         let answer = gateway.ask(&post("/", body).json());
         let key = answer.assert_ok().header("turnwise-session").expect("Turnwise-Session");
         let seen = upstream.seen().pop().expect("one");
@@ -70,11 +51,7 @@ fn a_json_member_is_made_up_and_the_rest_stays() {
             assert_eq!(sent["text"], "hi");
         }
         if body.contains("1.50") {
-            assert!(
-                seen.text().contains("1.50"),
-                "numbers stay as they were written: {}",
-                seen.text()
-            );
+            assert!(seen.text().contains("1.50"), "numbers stay as they were written: {}", seen.text());
         }
         assert_eq!(seen.text().matches("session_id").count(), 1, "{}", seen.text());
     }

@@ -29,15 +29,9 @@ fn take_turns(source: &str, of: impl Fn(&str) -> Request) {
     }
     let tags: Vec<_> = upstream.seen().iter().filter_map(|seen| seen.header("x-tag")).collect();
     assert_eq!(tags, ["first", "other", "second", "third"]);
-    assert_eq!(
-        upstream.peak_of(|seen| seen.header("x-tag").as_deref() != Some("other")),
-        1
-    );
+    assert_eq!(upstream.peak_of(|seen| seen.header("x-tag").as_deref() != Some("other")), 1);
     let bodies: Vec<_> = upstream.seen().iter().map(|seen| seen.body.whole).collect();
-    assert_eq!(
-        bodies, [true; 4],
-        "what was read for the key reaches the upstream whole"
-    );
+    assert_eq!(bodies, [true; 4], "what was read for the key reaches the upstream whole");
 }
 
 #[test]
@@ -48,11 +42,8 @@ fn header() {
 #[test]
 fn json() {
     take_turns("{ json: /meta/session_id }", |id| {
-        post(
-            "/",
-            format!("{{\"text\":\"a \\\"quoted\\\" word\",\"meta\":{{\"n\":[1,2],\"session_id\":\"{id}\"}}}}"),
-        )
-        .json()
+        post("/", format!("{{\"text\":\"a \\\"quoted\\\" word\",\"meta\":{{\"n\":[1,2],\"session_id\":\"{id}\"}}}}"))
+            .json()
     });
 }
 
@@ -67,12 +58,7 @@ fn form_urlencoded() {
 #[test]
 fn form_multipart() {
     take_turns("{ form: session_id }", |id| {
-        let body = format!(
-            "{}{}{}--XX--\r\n",
-            part("text", "session_id"),
-            part("session_id", id),
-            part("z", "1")
-        );
+        let body = format!("{}{}{}--XX--\r\n", part("text", "session_id"), part("session_id", id), part("z", "1"));
         post("/", body).header("Content-Type", MULTIPART)
     });
 }
@@ -84,9 +70,7 @@ fn query() {
 
 #[test]
 fn cookie() {
-    take_turns("{ cookie: sid }", |id| {
-        get("/").header("Cookie", &format!("theme=dark; sid={id}; xsid=no"))
-    });
+    take_turns("{ cookie: sid }", |id| get("/").header("Cookie", &format!("theme=dark; sid={id}; xsid=no")));
 }
 
 #[test]
@@ -104,10 +88,7 @@ fn path() {
     upstream.open();
     first.response().assert_ok();
     second.response().assert_ok();
-    assert_eq!(
-        upstream.targets(),
-        ["/agent/ann/run", "/agent/bob/run", "/agent/%61nn/run"]
-    );
+    assert_eq!(upstream.targets(), ["/agent/ann/run", "/agent/bob/run", "/agent/%61nn/run"]);
 }
 
 #[test]
@@ -123,11 +104,7 @@ fn the_first_source_that_is_present_wins() {
     upstream.open();
     running.response().assert_ok();
     waiting.response().assert_ok();
-    assert_eq!(
-        upstream.targets().last().map(String::as_str),
-        Some("/4?s=ann"),
-        "one key, whatever its source"
-    );
+    assert_eq!(upstream.targets().last().map(String::as_str), Some("/4?s=ann"), "one key, whatever its source");
 }
 
 #[test]

@@ -32,9 +32,7 @@ fn a_whole_queue_that_leaves_leaves_nothing_behind() {
     let gateway = Gateway::with(&upstream, &by_header(""));
     let mut running = gateway.begin(&get("/0").session("a").making("hold"));
     upstream.wait_seen(1);
-    let waiting: Vec<_> = (1..=20)
-        .map(|place| gateway.begin(&get(&format!("/{place}")).session("a")))
-        .collect();
+    let waiting: Vec<_> = (1..=20).map(|place| gateway.begin(&get(&format!("/{place}")).session("a"))).collect();
     gateway.wait_for_turn(20);
     drop(waiting);
     gateway.wait_for_turn(0);

@@ -11,10 +11,7 @@ const SESSIONS: usize = 200;
 const TURNS: usize = 50;
 
 fn policy() -> String {
-    format!(
-        "limits: {{ queue_timeout: 120s }}\n{}",
-        by_header(", queue: 64, queue_timeout: 120s")
-    )
+    format!("limits: {{ queue_timeout: 120s }}\n{}", by_header(", queue: 64, queue_timeout: 120s"))
 }
 
 #[track_caller]
@@ -29,11 +26,7 @@ fn judge(upstream: &Recorder) {
         let said: Vec<String> = turns.iter().map(Seen::text).collect();
         assert_eq!(said, expected, "{session}: lost, repeated or out of order");
         for pair in turns.windows(2) {
-            assert!(
-                pair[0].ended < Some(pair[1].started),
-                "{session}: {:?} overlaps the next",
-                pair[0].text()
-            );
+            assert!(pair[0].ended < Some(pair[1].started), "{session}: {:?} overlaps the next", pair[0].text());
         }
     }
     assert!(upstream.peak() <= 100, "over the global limit");
@@ -54,10 +47,8 @@ fn over_http_2_all_turns_of_a_session_at_once() {
                     let mut sender = http2::connect(address).await;
                     let session = format!("session-{session}");
                     let fields = [("x-session-id", session.as_str()), ("x-do", "sleep 1; echo")];
-                    let answers: Vec<_> = turns
-                        .iter()
-                        .map(|turn| sender.send_request(http2::post("/run", &fields, turn)))
-                        .collect();
+                    let answers: Vec<_> =
+                        turns.iter().map(|turn| sender.send_request(http2::post("/run", &fields, turn))).collect();
                     for (turn, answer) in turns.iter().zip(answers) {
                         let (status, body) = http2::whole(answer.await.expect("an answer")).await;
                         assert_eq!((status.as_u16(), &body[..]), (200, turn.as_bytes()));
@@ -87,9 +78,7 @@ fn over_http_1_from_connections_of_their_own() {
                 let mut asked = 0;
                 for turn in 0..TURNS {
                     let tag = format!("{session}/{turn}");
-                    let request = post("/run", format!("turn {turn}"))
-                        .session(&session)
-                        .header("X-Tag", &tag);
+                    let request = post("/run", format!("turn {turn}")).session(&session).header("X-Tag", &tag);
                     let connection = &mut connections[turn % 2];
                     if turn >= 2 {
                         connection.response().assert_ok();

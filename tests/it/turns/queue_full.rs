@@ -14,17 +14,9 @@ fn one_session_that_asks_too_much_is_told_so_and_others_are_not() {
             connection
         })
         .collect();
-    gateway
-        .ask(&get("/").session("a"))
-        .assert_problem(429, "session_queue_full");
+    gateway.ask(&get("/").session("a")).assert_problem(429, "session_queue_full");
     gateway.ask(&get("/").session("b")).assert_ok();
-    assert_eq!(
-        gateway.metric(
-            "turnwise_rejected_total",
-            &[("route", "runs"), ("reason", "session_queue_full")]
-        ),
-        1.0
-    );
+    assert_eq!(gateway.metric("turnwise_rejected_total", &[("route", "runs"), ("reason", "session_queue_full")]), 1.0);
     upstream.open();
     running.response().assert_ok();
     for connection in &mut waiting {

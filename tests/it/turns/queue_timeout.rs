@@ -15,8 +15,5 @@ fn a_turn_that_does_not_come_in_time_is_a_429_and_the_order_of_the_rest_stays() 
     running.response().assert_ok();
     next.response().assert_ok();
     assert_eq!(upstream.targets(), ["/running", "/next"]);
-    assert_eq!(
-        gateway.metric("turnwise_rejected_total", &[("reason", "session_queue_timeout")]),
-        1.0
-    );
+    assert_eq!(gateway.metric("turnwise_rejected_total", &[("reason", "session_queue_timeout")]), 1.0);
 }

@@ -23,26 +23,17 @@ fn cut(said: &'static str, reset: bool) {
 
 #[test]
 fn a_close_between_chunks() {
-    cut(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-        false,
-    );
+    cut("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false);
 }
 
 #[test]
 fn a_reset_between_chunks() {
-    cut(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-        true,
-    );
+    cut("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", true);
 }
 
 #[test]
 fn nonsense_instead_of_a_chunk() {
-    cut(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n",
-        false,
-    );
+    cut("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n", false);
 }
 
 #[test]

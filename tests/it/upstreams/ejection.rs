@@ -18,18 +18,9 @@ fn a_server_that_keeps_failing_is_left_out_for_a_while() {
     let gateway = Gateway::with(&good, &yaml);
     let failed = (0..20).filter(|_| gateway.ask(&get("/")).status != 200).count();
     assert_eq!((failed, bad.count()), (2, 2));
-    assert_eq!(
-        gateway.metric("turnwise_upstream_ejections_total", &[("upstream", "agents")]),
-        1.0
-    );
-    assert_eq!(
-        gateway.metric("turnwise_upstream_healthy", &[("server", &bad.url())]),
-        0.0
-    );
-    assert_eq!(
-        gateway.metric("turnwise_upstream_healthy", &[("server", &good.url())]),
-        1.0
-    );
+    assert_eq!(gateway.metric("turnwise_upstream_ejections_total", &[("upstream", "agents")]), 1.0);
+    assert_eq!(gateway.metric("turnwise_upstream_healthy", &[("server", &bad.url())]), 0.0);
+    assert_eq!(gateway.metric("turnwise_upstream_healthy", &[("server", &good.url())]), 1.0);
     assert_eq!(gateway.json("/health")["status"], "healthy", "one server is left");
 }
 

@@ -21,12 +21,7 @@ fn a_refused_connection() {
     let gateway = Gateway::before(&upstream);
     let answer = gateway.ask(&get("/"));
     answer.assert_problem(502, "upstream_connect");
-    assert!(
-        answer
-            .header("proxy-status")
-            .unwrap_or_default()
-            .contains("error=connection_refused")
-    );
+    assert!(answer.header("proxy-status").unwrap_or_default().contains("error=connection_refused"));
 }
 
 #[test]

@@ -24,9 +24,7 @@ fn a_server_that_fails_its_check_gets_nothing_until_it_passes_again() {
 
     well.store(false, Ordering::SeqCst);
     gateway.wait_metric("turnwise_upstream_healthy", &healthy, 0.0);
-    gateway
-        .ask(&get("/refused"))
-        .assert_problem(503, "upstream_unavailable");
+    gateway.ask(&get("/refused")).assert_problem(503, "upstream_unavailable");
     assert_eq!(gateway.admin(&get("/health")).json()["status"], "degraded");
     assert_eq!(gateway.admin(&get("/-/healthy")).status, 200);
 

@@ -15,13 +15,7 @@ fn a_refused_connection_is_tried_at_another_server() {
     );
     let gateway = Gateway::with(&good, &yaml);
     for place in 0..10 {
-        assert_eq!(
-            gateway
-                .ask(&post("/", format!("{place}")).making("echo"))
-                .assert_ok()
-                .text(),
-            place.to_string()
-        );
+        assert_eq!(gateway.ask(&post("/", format!("{place}")).making("echo")).assert_ok().text(), place.to_string());
     }
     assert_eq!(good.count(), 10);
     assert!(gateway.metric("turnwise_upstream_retries_total", &[("upstream", "agents")]) >= 4.0);
@@ -32,11 +26,7 @@ fn first(status: &'static str) -> Recorder {
     let asked = AtomicUsize::new(0);
     Recorder::doing(move |exchange| {
         exchange.read_body();
-        let status = if asked.fetch_add(1, Ordering::SeqCst) == 0 {
-            status
-        } else {
-            "200 OK"
-        };
+        let status = if asked.fetch_add(1, Ordering::SeqCst) == 0 { status } else { "200 OK" };
         exchange.finish(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
     })
 }
