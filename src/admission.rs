@@ -64,7 +64,12 @@ pub struct Admission {
     registry: Mutex<Registry>,
     /// For `Retry-After` of a full queue.
     pace: Pace,
+    /// When room for keys was made last, in nanoseconds after the start.
+    last_room: AtomicU64,
 }
+
+/// A million keys take tens of milliseconds to look through.
+const ROOM_EVERY_NANOS: u64 = 10_000_000;
 
 /// What is known by name from one policy to the next.
 #[derive(Debug, Default)]
@@ -86,11 +91,13 @@ impl Admission {
             gate: Arc::new(Gate::new(policy.limits.concurrency as usize, queue_limits(policy))),
             held: Arc::new(HeldBytes::new(bytes, share)),
             roll: Arc::new(Roll::new()),
-            rate_lines: Arc::new(Lanes::new(keys.clone())),
+            // Their keys are those of buckets, which are counted already.
+            rate_lines: Arc::new(Lanes::new(Arc::new(KeyBudget::new(usize::MAX)))),
             keys,
             metrics,
             registry: Mutex::new(Registry::default()),
             pace: Pace::new(),
+            last_room: AtomicU64::new(0),
         }
     }
 
@@ -155,6 +162,16 @@ impl Admission {
     pub fn sweep(&self) {
         let rates: Vec<_> = self.registry.lock().rates.values().cloned().collect();
         rates.iter().for_each(|rate| rate.table.forget_full());
+    }
+
+    /// Makes room for a key by forgetting those that say nothing. At most once in a while: the next sweep is near.
+    fn make_room(&self) {
+        let now = nanos(time::now().saturating_duration_since(self.pace.start));
+        let last = self.last_room.load(Relaxed);
+        let due = last == 0 || now.saturating_sub(last) >= ROOM_EVERY_NANOS;
+        if due && self.last_room.compare_exchange(last, now.max(1), Relaxed, Relaxed).is_ok() {
+            self.sweep();
+        }
     }
 
     /// Rate-limit keys remembered now.

@@ -46,6 +46,7 @@ pub struct Control {
     servers: Registry,
     dial: Arc<dyn Dial>,
     loaded: Mutex<Loaded>,
+    reloading: Mutex<()>,
     /// The content of the file when it was last tried; `None`: it could not be read.
     tried: Mutex<Option<Vec<u8>>>,
     generation: AtomicU64,
@@ -90,6 +91,7 @@ impl Control {
             drain: drain::Drain::default(),
             servers,
             dial,
+            reloading: Mutex::new(()),
             loaded: Mutex::new(Loaded { at: SystemTime::now(), last_error: None, restart_needed: Vec::new(), token }),
             tried: Mutex::new(Some(compiled.source)),
             generation: AtomicU64::new(1),
@@ -108,8 +110,9 @@ impl Control {
     /// # Errors
     /// Every problem of the file; then nothing has changed.
     pub fn reload(&self) -> Result<Vec<String>, Problems> {
-        // One at a time: the lock also keeps editions in order.
-        let mut loaded = self.loaded.lock();
+        // One at a time, so that editions come in order. Reading may take as long as the file system likes; what is known
+        // of the policy in force can be read meanwhile.
+        let _reloading = self.reloading.lock();
         let content = compile::read(&self.file);
         *self.tried.lock() = content.as_ref().ok().cloned();
         let outcome = compile::from_content(&self.file, content)
@@ -117,7 +120,7 @@ impl Control {
         match outcome {
             Ok((compiled, token)) => {
                 self.metrics.config_reloads.with_label_values(&["success"]).inc();
-                Ok(self.apply(&mut loaded, compiled, token))
+                Ok(self.apply(compiled, token))
             }
             Err(problems) => {
                 self.metrics.config_reloads.with_label_values(&["failure"]).inc();
@@ -125,13 +128,13 @@ impl Control {
                 for problem in problems.as_slice() {
                     tracing::error!("the policy was not reloaded: {problem}");
                 }
-                loaded.last_error = Some(problems.clone());
+                self.loaded.lock().last_error = Some(problems.clone());
                 Err(problems)
             }
         }
     }
 
-    fn apply(&self, loaded: &mut Loaded, compiled: Compiled, token: Option<Arc<str>>) -> Vec<String> {
+    fn apply(&self, compiled: Compiled, token: Option<Arc<str>>) -> Vec<String> {
         let policy = Arc::new(compiled.policy);
         // What was bound at the start is compared with, not what a later file asked for in vain.
         let restart_needed = diff::needs_restart(&self.first, &policy);
@@ -149,6 +152,7 @@ impl Control {
             tracing::warn!("`{key}` changed in the policy; that needs a restart, the rest of the file is in force");
         }
         tracing::info!(generation, "the policy was reloaded");
+        let mut loaded = self.loaded.lock();
         loaded.at = SystemTime::now();
         loaded.last_error = None;
         loaded.restart_needed.clone_from(&restart_needed);

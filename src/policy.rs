@@ -110,9 +110,13 @@ pub struct Upstream {
 
 impl Upstream {
     /// What can run at once at all: the upstream's own limit, or less where all its servers have limits that add up to
-    /// less. Waiting for a place then comes instead of holding one and waiting for a server.
+    /// less. Waiting for a place then comes instead of holding one and waiting for a server. Not with
+    /// [`Balance::Session`]: there the sessions of one server must not keep back those of another.
     #[must_use]
     pub fn effective_concurrency(&self) -> Option<u32> {
+        if self.balance == Balance::Session {
+            return self.concurrency;
+        }
         let servers: Option<u32> = self.servers.iter().map(|server| server.concurrency).sum();
         match (self.concurrency, servers) {
             (Some(own), Some(servers)) => Some(own.min(servers)),

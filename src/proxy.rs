@@ -22,6 +22,7 @@ mod tunnel;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
@@ -120,6 +121,9 @@ impl Proxy {
     }
 }
 
+/// How long a client has to take a refusal.
+const TAKES_REFUSAL: Duration = Duration::from_secs(60);
+
 /// A request that the gateway answers itself.
 #[derive(Debug)]
 struct Refused {
@@ -136,6 +140,8 @@ impl Refused {
         tracing::debug!(
             request_id = %exchange.request_id, route = %exchange.route, reason = self.refusal.reason(), "refused"
         );
+        exchange.set_deadlines(TAKES_REFUSAL, None);
+        exchange.handed_piece();
         self.refusal.into_response(&exchange.request_id, self.http1)
     }
 }

@@ -5,6 +5,7 @@
 //! a row, requests in flight) stays in [`Server`], which outlives a reload.
 
 pub mod balance;
+pub mod carrying;
 pub mod connect;
 pub mod failure;
 pub mod fields;
@@ -56,6 +57,6 @@ impl Upstream {
     /// Whether any server may get requests.
     #[must_use]
     pub fn is_available(&self) -> bool {
-        self.servers.iter().any(|server| server.is_healthy())
+        self.servers.iter().any(|server| server.passes_checks())
     }
 }

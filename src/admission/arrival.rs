@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use super::tokens::Tokens;
 use crate::admission::{
-    Admission, LaneKey, Permit, QueueScope, RateKey, RateLimiter, Rejection, RouteGates, SessionTurn,
+    Admission, LaneKey, Permit, QueueScope, RateKey, RateLimiter, Rejection, RollEntry, RouteGates, SessionTurn,
 };
 use crate::limit::gate::Place;
 use crate::limit::held_bytes::HeldBody;
@@ -29,6 +29,8 @@ pub struct Visitor<'a> {
     pub client: IpAddr,
     pub fair: FairKey,
     pub headers: &'a HeaderMap,
+    /// Its line on the roll, which its permit keeps for as long as work goes on.
+    pub on_the_roll: Arc<RollEntry>,
     /// The body, if it was read for the session key.
     pub held: Option<HeldBody>,
 }
@@ -46,6 +48,7 @@ pub struct Arrival {
     fair: FairKey,
     queue_timeout: Duration,
     held: Option<HeldBody>,
+    on_the_roll: Arc<RollEntry>,
 }
 
 impl Admission {
@@ -68,7 +71,14 @@ impl Admission {
             match limiter.policy.when_exceeded {
                 WhenExceeded::Wait { .. } => waits.push((place, key)),
                 WhenExceeded::Reject => {
-                    if let Err(not_taken) = tokens.take(&limiter.state, &key) {
+                    let taken = tokens.take(&limiter.state, &key).or_else(|not_taken| match not_taken {
+                        NotTaken::Wait(_) => Err(not_taken),
+                        NotTaken::Keys => {
+                            self.make_room();
+                            tokens.take(&limiter.state, &key)
+                        }
+                    });
+                    if let Err(not_taken) = taken {
                         tokens.give_back();
                         return Err(limiter.rejection(not_taken));
                     }
@@ -92,6 +102,7 @@ impl Admission {
             fair: visitor.fair,
             queue_timeout: limits.queue_timeout,
             held: visitor.held,
+            on_the_roll: visitor.on_the_roll,
         })
     }
 
@@ -106,7 +117,15 @@ impl Admission {
         };
         let width = session.concurrency.get() as usize;
         let key = LaneKey { lane: session.lane.clone(), session: key };
-        match self.sessions.arrive(key, width, session.queue as usize, exchange.clone()) {
+        let depth = session.queue as usize;
+        let arrived = self.sessions.arrive(key.clone(), width, depth, exchange.clone()).or_else(|refused| {
+            if refused == LaneRefused::Full {
+                return Err(refused);
+            }
+            self.make_room();
+            self.sessions.arrive(key, width, depth, exchange.clone())
+        });
+        match arrived {
             Ok(turn) => {
                 if !turn.is_granted() {
                     exchange.enter(Phase::Turn);
@@ -139,7 +158,15 @@ impl Arrival {
             () = exchange.interrupted() => Err(Rejection::Interrupted),
         };
         match passed {
-            Ok(place) => Ok(Permit::new(self.admission, self.gates, self.exchange, self.tokens, self.turn, place)),
+            Ok(place) => Ok(Permit::new(
+                self.admission,
+                self.gates,
+                self.exchange,
+                self.tokens,
+                self.turn,
+                place,
+                self.on_the_roll,
+            )),
             Err(rejection) => {
                 self.tokens.give_back();
                 Err(rejection)
@@ -183,7 +210,9 @@ impl Arrival {
         let queueing = Queueing::new(&self.gates.metrics.rate, &self.exchange);
         let state = &limiter.state;
         // First come, first served before each bucket: the head of a line of its own sleeps until its token is there.
-        let mut line = match self.admission.rate_lines.arrive((state.id, key.clone()), 1, queue as usize, ()) {
+        // That head waits as well, so one less may stand behind it.
+        let behind = queue.saturating_sub(1) as usize;
+        let mut line = match self.admission.rate_lines.arrive((state.id, key.clone()), 1, behind, ()) {
             Ok(line) => line,
             Err(LaneRefused::Full) => return Err(limiter.rejection(NotTaken::Wait(state.table.until_full(&key)))),
             Err(LaneRefused::Keys) => return Err(limiter.rejection(NotTaken::Keys)),

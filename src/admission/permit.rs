@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::admission::{Admission, Quota, RouteGates, SessionTurn, tokens::Tokens};
+use crate::admission::{Admission, Quota, RollEntry, RouteGates, SessionTurn, tokens::Tokens};
 use crate::limit::gate::Place;
-use crate::request::exchange::Exchange;
+use crate::request::exchange::{Exchange, Phase};
 use crate::time;
 
 /// Lets one request go to an upstream. It is given back by its drop, when the exchange is over to the last byte.
@@ -20,6 +20,7 @@ pub struct Permit {
     // The place goes back before the turn: the session's next request then finds it free.
     place: Option<Place>,
     turn: Option<SessionTurn>,
+    _on_the_roll: Arc<RollEntry>,
 }
 
 impl Permit {
@@ -30,9 +31,11 @@ impl Permit {
         tokens: Tokens,
         turn: Option<SessionTurn>,
         place: Option<Place>,
+        on_the_roll: Arc<RollEntry>,
     ) -> Self {
         gates.metrics.in_flight.inc();
-        Self { exchange, gates, admission, tokens, since: time::now(), place, turn }
+        exchange.enter(Phase::Server);
+        Self { exchange, gates, admission, tokens, since: time::now(), place, turn, _on_the_roll: on_the_roll }
     }
 
     #[must_use]

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
@@ -10,6 +11,7 @@ use crate::admission::{Quota, RateState};
 use crate::limit::rate::NotTaken;
 use crate::policy::RatePer;
 use crate::request::session_key::SessionKey;
+use crate::time;
 
 /// Whose bucket it is, within one rate limit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -42,10 +44,18 @@ impl RateKey {
     }
 }
 
+#[derive(Debug)]
+struct Token {
+    state: Arc<RateState>,
+    key: RateKey,
+    /// When the bucket has it back by itself; to give it back then would be to give it twice.
+    back_at: Instant,
+}
+
 /// Tokens taken so far. A drop keeps them spent: a client that leaves has used what it took.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
-    taken: Vec<(Arc<RateState>, RateKey)>,
+    taken: Vec<Token>,
     tightest: Option<Quota>,
 }
 
@@ -57,14 +67,16 @@ impl Tokens {
         if self.tightest.as_ref().is_none_or(|other| quota.is_tighter_than(other)) {
             self.tightest = Some(quota);
         }
-        self.taken.push((state.clone(), key.clone()));
+        let back_at = time::after(time::now(), state.table.until_full(key));
+        self.taken.push(Token { state: state.clone(), key: key.clone(), back_at });
         Ok(())
     }
 
     /// Gives all back: the gateway refused the request.
     pub(super) fn give_back(&mut self) {
-        for (state, key) in self.taken.drain(..) {
-            state.table.give_back(&key);
+        let now = time::now();
+        for token in self.taken.drain(..).filter(|token| token.back_at > now) {
+            token.state.table.give_back(&token.key);
         }
     }
 

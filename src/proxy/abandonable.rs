@@ -31,10 +31,9 @@ impl Abandonable {
         self.sending = None;
     }
 
-    /// Whether a server has the whole request.
+    /// Whether a server has the request, or a part of it.
     fn is_at_work(&self) -> bool {
-        let exchange = self.permit.exchange();
-        exchange.phase() >= Phase::Running && exchange.is_upload_complete()
+        self.permit.exchange().phase() >= Phase::Running
     }
 }
 

@@ -19,7 +19,7 @@ use crate::upstream::Upstream;
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::{Framing, Inbound, Outbound, TURNWISE_SESSION, to_client, to_upstream};
 use crate::upstream::send::{Answer, SendError};
-use crate::upstream::upload::Upload;
+use crate::upstream::upload::{Upload, WhenBroken};
 
 /// The longest body that is held for another try, in bytes.
 const MAX_GATHERED: u64 = 64 * 1024;
@@ -37,7 +37,9 @@ pub(super) async fn forward(proxy: &Proxy, mut identified: Identified, permit: P
     if upstream.retries_statuses()
         && let Err(fault) = gather(&mut identified).await
     {
-        drop(permit);
+        if let Ok(mut permit) = Arc::try_unwrap(permit) {
+            permit.give_tokens_back();
+        }
         return identified.received.refuse(fault).respond();
     }
     let (request, mut client) = outgoing(identified, &upstream, upgrades);
@@ -124,7 +126,11 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Req
     let http2 = upstream.policy.http2;
     let body = match whole {
         Some(whole) => Upload::whole(whole.data, whole.trailers, exchange.clone()),
-        None => Upload::stream(received.body, exchange.clone(), policy.body_limit, policy.timeouts.request),
+        None => {
+            let when_broken = if http2 { WhenBroken::Reset } else { WhenBroken::Shut };
+            let (limit, timeout) = (policy.body_limit, policy.timeouts.request);
+            Upload::stream(received.body, exchange.clone(), limit, timeout, when_broken)
+        }
     };
     let framing = Framing::of(&headers, &body);
     let host = host_of(&head.uri, &headers, upstream);
@@ -202,10 +208,13 @@ fn check_upgrade(answer: Response<Answer>, upgrades: bool) -> Result<Response<An
 fn failed(error: SendError, permit: Arc<Permit>) -> Refusal {
     let failure = error.failure;
     match Arc::try_unwrap(permit) {
-        Ok(mut permit) if failure.is_unprocessed() => permit.give_tokens_back(),
-        Ok(permit) => {
+        Ok(mut permit) => {
+            // What the gateway refuses spends nothing.
+            if failure.is_unprocessed() || matches!(failure, Failure::Upload(_)) {
+                permit.give_tokens_back();
+            }
             let policy = permit.gates().policy.clone();
-            let at_work = error.pending.is_some() && permit.exchange().is_upload_complete();
+            let at_work = error.pending.is_some();
             if at_work && abandoned::finishes(policy.abandoned, false) {
                 abandoned::finish(to_its_end(Err(error)), Arc::new(permit), policy.abandoned_limit);
             } else if at_work {

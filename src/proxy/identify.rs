@@ -49,6 +49,7 @@ impl Identified {
             fair: self.received.fair,
             headers: &self.received.head.headers,
             held,
+            on_the_roll: self.received.ending.on_the_roll(),
         }
     }
 }
@@ -164,32 +165,23 @@ fn assign(
 }
 
 async fn read_whole(body: &mut Incoming, limit: u64, held: &mut HeldBody) -> Result<Whole, Refusal> {
-    let mut data = Vec::new();
-    let mut length = 0u64;
+    // One buffer: pieces kept as they came would each hold on to far more than their octets.
+    let mut data = BytesMut::new();
     let mut trailers = None;
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
         let frame = frame.map_err(|_| Failure::Upload(UploadFault::Broken))?;
         match frame.into_data() {
             Ok(piece) => {
-                length += piece.len() as u64;
-                if length > limit {
+                if data.len() as u64 + piece.len() as u64 > limit {
                     return Err(Refusal::BodyTooLarge { limit });
                 }
                 held.grow(piece.len() as u64).map_err(queue_full)?;
-                data.push(piece);
+                data.extend_from_slice(&piece);
             }
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    let data = match data.len() {
-        0 => Bytes::new(),
-        1 => data.swap_remove(0),
-        _ => {
-            let mut joined = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
-            data.iter().for_each(|piece| joined.extend_from_slice(piece));
-            joined.freeze()
-        }
-    };
+    let data = data.freeze();
     Ok(Whole { data, trailers })
 }
 

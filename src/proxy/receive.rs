@@ -112,7 +112,7 @@ impl Proxy {
         let exchange = Exchange::new(RequestId::of(&head.headers), name, head.method.clone(), client);
         let exchange = Arc::new(exchange);
         *peer.current.lock() = Some(exchange.clone());
-        let ending = Ending::new(exchange.clone(), metrics, self.admission.roll.enter(exchange));
+        let ending = Ending::new(exchange.clone(), metrics, Arc::new(self.admission.roll.enter(exchange)));
         match (route, refusal) {
             (Some(route), None) => {
                 let fair = fair_key(edition.policy.limits.fair_by.as_ref(), client, &head.headers);

@@ -118,7 +118,11 @@ pub struct Exchange {
     /// Nanoseconds after `arrived`.
     end: AtomicU64,
     upload_fault: AtomicU8,
+    fault_waker: AtomicWaker,
     upload_complete: AtomicBool,
+    /// The answer has ended: what is left of the body is of no use.
+    upload_stopped: AtomicBool,
+    upload_waker: AtomicWaker,
     /// Whether the upload waits for the client (and not for the upstream to take more).
     upload_waits: AtomicBool,
     /// Nanoseconds after `arrived`.
@@ -148,7 +152,10 @@ impl Exchange {
             idle: AtomicU64::new(u64::MAX),
             end: AtomicU64::new(u64::MAX),
             upload_fault: AtomicU8::new(0),
+            fault_waker: AtomicWaker::new(),
             upload_complete: AtomicBool::new(false),
+            upload_stopped: AtomicBool::new(false),
+            upload_waker: AtomicWaker::new(),
             upload_waits: AtomicBool::new(false),
             upload_progress: AtomicU64::new(0),
             upstream_took: AtomicU64::new(0),
@@ -298,9 +305,28 @@ impl Exchange {
         self.upload_complete.load(Ordering::Acquire)
     }
 
+    /// Ends the upload: the answer has ended without it.
+    pub fn stop_upload(&self) {
+        self.upload_stopped.store(true, Ordering::Release);
+        self.upload_waker.wake();
+    }
+
+    /// Whether the upload is to end; has `cx` woken when it is. Only the upload may call this: there is one waker.
+    pub fn is_upload_stopped(&self, cx: &Context<'_>) -> bool {
+        self.upload_waker.register(cx.waker());
+        self.upload_stopped.load(Ordering::Acquire)
+    }
+
+    /// Has `cx` woken when the upload comes to no good end. Only whoever waits for the response head may call this.
+    pub fn poll_upload_fault(&self, cx: &Context<'_>) -> Poll<UploadFault> {
+        self.fault_waker.register(cx.waker());
+        self.upload_fault().map_or(Poll::Pending, Poll::Ready)
+    }
+
     /// Notes why the client's body came to no good end. The first reason stays.
     pub fn upload_failed(&self, fault: UploadFault) {
         let _ = self.upload_fault.compare_exchange(0, fault as u8, Ordering::AcqRel, Ordering::Relaxed);
+        self.fault_waker.wake();
     }
 
     #[must_use]

@@ -114,7 +114,8 @@ impl GuardedBody {
     fn end(&mut self) {
         if let Some(Held { answer, permit, mut ending }) = self.held.take() {
             drop(answer);
-            permit.exchange().asked_for_more();
+            // The last piece must be taken as well, for the stream's sake: nothing else is held for it.
+            permit.exchange().handed_piece();
             drop(permit);
             ending.answered(self.status);
         }

@@ -16,18 +16,24 @@ pub struct Ending {
     exchange: Arc<Exchange>,
     metrics: Arc<RouteMetrics>,
     code: u16,
-    _on_the_roll: RollEntry,
+    on_the_roll: Arc<RollEntry>,
 }
 
 impl Ending {
     #[must_use]
-    pub fn new(exchange: Arc<Exchange>, metrics: Arc<RouteMetrics>, entry: RollEntry) -> Self {
-        Self { exchange, metrics, code: CLIENT_LEFT, _on_the_roll: entry }
+    pub fn new(exchange: Arc<Exchange>, metrics: Arc<RouteMetrics>, entry: Arc<RollEntry>) -> Self {
+        Self { exchange, metrics, code: CLIENT_LEFT, on_the_roll: entry }
     }
 
     #[must_use]
     pub fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
+    }
+
+    /// The exchange's line on the roll, which stays as long as anybody holds it.
+    #[must_use]
+    pub fn on_the_roll(&self) -> Arc<RollEntry> {
+        self.on_the_roll.clone()
     }
 
     #[must_use]

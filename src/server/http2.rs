@@ -22,7 +22,7 @@ use crate::proxy::Peer;
 use crate::request::exchange::Exchange;
 use crate::response::body::ProxyBody;
 use crate::server::rim::{self, Rim};
-use crate::server::{Accepted, ConnectionLimits, Downstream, Service, Stage};
+use crate::server::{Accepted, Downstream, Service, Stage};
 use crate::sync::Mutex;
 use crate::time;
 

@@ -6,6 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::policy::Balance;
 use crate::upstream::{Shared, Upstream, server::Server};
@@ -38,6 +39,9 @@ impl Drop for Slot {
         }
     }
 }
+
+/// How often the head of a line looks for what nobody tells it.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What decides about the server of one request.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +86,7 @@ impl Upstream {
         let line = match self.choose(wanted)? {
             // It came free meanwhile; those in the line are told of it as well, so the first of them still gets it.
             Choice::Taken(slot) if self.shared.lines.active() == 0 => return Ok(slot),
-            Choice::Taken(_) => None,
+            Choice::Taken(slot) => self.line_of(wanted, slot.server()),
             Choice::Full(line) => line,
         };
         // The line has no bound of its own: whoever stands in it holds a place, and those are bounded.
@@ -96,20 +100,24 @@ impl Upstream {
             came_back.as_mut().enable();
             match self.choose(wanted)? {
                 Choice::Taken(slot) => return Ok(slot),
-                Choice::Full(_) => came_back.await,
+                // An ejection that runs out tells nobody, so it is looked for.
+                Choice::Full(_) => drop(tokio::time::timeout(LOOK_AGAIN, came_back).await),
             }
         }
     }
 
     fn choose(&self, wanted: &Wanted<'_>) -> Result<Choice, NoServer> {
-        let healthy = || self.servers.iter().filter(|server| server.is_healthy());
+        let some_healthy = self.servers.iter().any(|server| server.is_healthy());
+        // Where nobody is healthy, one that is only ejected is better than none.
+        let healthy =
+            || self.servers.iter().filter(move |s| if some_healthy { s.is_healthy() } else { s.passes_checks() });
         let fresh = || healthy().filter(|server| !wanted.tried.contains(&server.id));
         let any_fresh = fresh().next().is_some();
         let asked = || healthy().filter(move |server| !any_fresh || !wanted.tried.contains(&server.id));
         if let (Balance::Session, Some(session)) = (self.policy.balance, wanted.session) {
             let server = asked().max_by(|a, b| rendezvous(session, a).total_cmp(&rendezvous(session, b)));
             let server = server.ok_or(NoServer)?;
-            return Ok(self.enter(server, wanted).map_or(Choice::Full(Some(server.id)), Choice::Taken));
+            return Ok(self.enter(server, wanted).map_or(Choice::Full(self.line_of(wanted, server)), Choice::Taken));
         }
         let start = self.shared.round.fetch_add(1, Ordering::Relaxed);
         let mut some = false;
@@ -131,6 +139,11 @@ impl Upstream {
             }
         }
         if some { Ok(Choice::Full(None)) } else { Err(NoServer) }
+    }
+
+    /// The line to wait in: that of the server where it must be this one, else that of all.
+    fn line_of(&self, wanted: &Wanted<'_>, server: &Server) -> Option<u64> {
+        (self.policy.balance == Balance::Session && wanted.session.is_some()).then_some(server.id)
     }
 
     fn enter(&self, server: &Arc<Server>, wanted: &Wanted<'_>) -> Option<Slot> {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Empty;
-use hyper::Request;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper::{Request, Response, Version, header};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::policy::HealthCheck;
 use crate::upstream::Upstream;
@@ -15,8 +16,7 @@ use crate::upstream::server::Server;
 
 /// Checks all servers of `upstream` for ever, each on its own. Cancel safe: drop it to stop.
 ///
-/// Servers are checked over HTTP/1.1, also those that get their requests over HTTP/2 with prior knowledge, unless they
-/// refuse it, which counts as a failed check.
+/// Servers are checked in the version of HTTP in which they get their requests.
 pub async fn check(upstream: Arc<Upstream>, dial: Arc<dyn Dial>) {
     let Some(health) = upstream.policy.health.clone() else {
         return;
@@ -30,7 +30,8 @@ async fn watch(upstream: &Upstream, server: &Server, health: &HealthCheck, dial:
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let passed = tokio::time::timeout(health.timeout, passes(server, &health.path, dial)).await;
+        let passed =
+            tokio::time::timeout(health.timeout, passes(server, &health.path, upstream.policy.http2, dial)).await;
         let passed = passed.unwrap_or(false);
         if let Some(healthy) = server.checked(passed, health.healthy_after, health.unhealthy_after) {
             // Whoever waits for a slot there must hear of it.
@@ -45,26 +46,41 @@ async fn watch(upstream: &Upstream, server: &Server, health: &HealthCheck, dial:
 }
 
 /// Whether the server answers with a status below 400.
-async fn passes(server: &Server, path: &str, dial: &dyn Dial) -> bool {
-    let Ok(stream) = dial.dial(&server.host, server.port).await else {
-        return false;
+async fn passes(server: &Server, path: &str, http2: bool, dial: &dyn Dial) -> bool {
+    let Ok(stream) = dial.dial(&server.host, server.port).await else { return false };
+    let stream = TokioIo::new(stream);
+    let Some(request) = request(server, path, http2) else { return false };
+    if http2 {
+        let Ok((mut sender, connection)) = http2::handshake(TokioExecutor::new(), stream).await else { return false };
+        answers(sender.send_request(request), connection).await
+    } else {
+        let Ok((mut sender, connection)) = http1::handshake(stream).await else { return false };
+        answers(sender.send_request(request), connection).await
+    }
+}
+
+fn request(server: &Server, path: &str, http2: bool) -> Option<Request<Empty<Bytes>>> {
+    let authority = server.authority();
+    let request = if http2 {
+        Request::get(format!("http://{authority}{path}")).version(Version::HTTP_2)
+    } else {
+        Request::get(path).header(header::HOST, authority).header(header::CONNECTION, "close")
     };
-    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
-        return false;
-    };
-    let request = Request::get(path)
-        .header(http::header::HOST, server.authority())
-        .header(http::header::USER_AGENT, concat!("turnwise/", env!("CARGO_PKG_VERSION"), " health check"))
-        .header(http::header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new());
-    let Ok(request) = request else { return false };
+    let agent = concat!("turnwise/", env!("CARGO_PKG_VERSION"), " health check");
+    request.header(header::USER_AGENT, agent).body(Empty::new()).ok()
+}
+
+async fn answers(
+    answer: impl Future<Output = hyper::Result<Response<Incoming>>>,
+    connection: impl Future<Output = hyper::Result<()>>,
+) -> bool {
     // The end of the connection is no answer: it may come together with one.
     let driven = async {
         let _ = connection.await;
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        answer = sender.send_request(request) => answer.is_ok_and(|head| head.status().as_u16() < 400),
+        answer = answer => answer.is_ok_and(|head| head.status().as_u16() < 400),
         () = driven => false,
     }
 }

@@ -18,8 +18,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::AbortHandle;
 
 use crate::policy;
+use crate::request::exchange::Exchange;
 use crate::sync::Mutex;
 use crate::time;
+use crate::upstream::carrying::{Carried, Carrying};
 use crate::upstream::connect::{Dial, Stream};
 use crate::upstream::server::Server;
 use crate::upstream::upload::Upload;
@@ -55,6 +57,7 @@ struct Idle {
 struct Http1 {
     sender: http1::SendRequest<Upload>,
     task: AbortHandle,
+    carried: Carried,
 }
 
 /// A connection lent to one request. Unless it is [given back](Self::give_back), dropping it closes it.
@@ -153,6 +156,7 @@ impl ServerPool {
     }
 
     fn put_idle(&self, connection: Http1) {
+        *connection.carried.lock() = None;
         let limits = *self.limits.lock();
         let mut idle = self.idle.lock();
         if idle.len() < limits.max_idle {
@@ -172,10 +176,11 @@ impl ServerPool {
     }
 
     async fn open_http1(&self, stream: Box<dyn Stream>) -> io::Result<Sender> {
+        let carried = Carried::default();
         let (sender, connection) = http1::Builder::new()
             .max_headers(MAX_RESPONSE_FIELDS)
             .max_buf_size(MAX_RESPONSE_HEAD)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Carrying::new(stream, carried.clone())))
             .await
             .map_err(io::Error::other)?;
         let open = Open::new(self.server.clone());
@@ -185,7 +190,7 @@ impl ServerPool {
                 tracing::debug!(%error, "a connection to a server ended");
             }
         });
-        Ok(Sender::Http1(Some(Http1 { sender, task: task.abort_handle() })))
+        Ok(Sender::Http1(Some(Http1 { sender, task: task.abort_handle(), carried })))
     }
 
     async fn open_http2(&self, stream: Box<dyn Stream>) -> io::Result<Sender> {
@@ -213,9 +218,16 @@ impl Lease {
     /// Sends `request`; the answer is its head, with its body as it comes, and the lease again.
     ///
     /// Fails with the request where it is certain that not a byte of it was written. Dropped, it closes the connection.
-    pub async fn send(mut self, request: Request<Upload>) -> (Result<Response<Incoming>, SendFailed>, Self) {
+    pub async fn send(
+        mut self,
+        request: Request<Upload>,
+        exchange: Arc<Exchange>,
+    ) -> (Result<Response<Incoming>, SendFailed>, Self) {
         let sent = match &mut self.sender {
-            Sender::Http1(Some(http1)) => http1.sender.try_send_request(request).await,
+            Sender::Http1(Some(http1)) => {
+                *http1.carried.lock() = Some(exchange);
+                http1.sender.try_send_request(request).await
+            }
             Sender::Http2(sender) => sender.try_send_request(request).await,
             Sender::Http1(None) => unreachable!("a lease is emptied only by what consumes it"),
         };

@@ -63,8 +63,19 @@ impl Registry {
             })
         });
         let upstreams = upstreams.collect();
+        // One that still has requests would, if it came back, begin to count them from nothing.
+        let busy = known.servers.iter().filter(|(_, server)| server.in_flight() > 0);
+        let busy: Vec<_> = busy.map(|(name, server)| (name.clone(), server.clone())).collect();
         for name in known.servers.keys().filter(|name| !servers.contains_key(*name)) {
             let _ = self.metrics.upstream_healthy.remove_label_values(&[&name.0, &name.1]);
+        }
+        for name in known.shared.keys().filter(|name| !shared.contains_key(*name)) {
+            for state in ["active", "idle"] {
+                let _ = self.metrics.upstream_connections.remove_label_values(&[name, state]);
+            }
+        }
+        for (name, server) in busy {
+            servers.entry(name).or_insert(server);
         }
         known.servers = servers;
         known.shared = shared;

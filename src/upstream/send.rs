@@ -58,18 +58,18 @@ impl Body for Answer {
         let ended = match &frame {
             Poll::Ready(None) => true,
             Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
+            // A body that the client broke counts against no server, whatever becomes of its answer.
             Poll::Ready(Some(Err(_))) => {
-                self.upstream.blame(self.slot.server(), Failure::Broken);
+                if self.upload.upload_fault().is_none() {
+                    self.upstream.blame(self.slot.server(), Failure::Broken);
+                }
                 false
             }
             Poll::Pending => false,
         };
         // A connection whose request was not taken to its end has a rest of it under way: it is closed.
-        if ended
-            && let Some(lease) = self.lease.take()
-            && self.upload.is_upload_complete()
-        {
-            lease.give_back();
+        if ended && let Some(lease) = self.lease.take() {
+            release(lease, &self.upload);
         }
         frame
     }
@@ -233,6 +233,9 @@ impl Upstream {
         // was written, and costs no try.
         let mut kept = pools.reuse(&server, &self.policy);
         loop {
+            // Nothing of it is at a server, as far as whoever abandons it is concerned.
+            exchange.enter(Phase::Server);
+            let is_kept = kept.is_some();
             let lease = match kept.take() {
                 Some(lease) => lease,
                 None => match self.connect(pools, &server, deadlines).await {
@@ -243,13 +246,17 @@ impl Upstream {
             exchange.enter(Phase::Running);
             exchange.upload_moved(false);
             let sent_at = time::now();
-            let mut head: AwaitedHead = Box::pin(lease.send(request));
+            let mut head: AwaitedHead = Box::pin(lease.send(request, exchange.clone()));
             match await_head(&mut head, exchange, deadlines).await {
                 Ok((Ok(head), lease)) => {
                     let took = time::now().saturating_duration_since(sent_at);
                     return self.answered(head, lease, slot, took, exchange);
                 }
                 Ok((Err(failed), _lease)) => match unsent(failed, exchange) {
+                    // A new connection that takes nothing is no connection.
+                    Ok(unsent) if !is_kept => {
+                        return Tried::Unsent(Box::new(unsent), self.blame(&server, Failure::Connect));
+                    }
                     Ok(unsent) => {
                         request = unsent;
                         kept = pools.reuse(&server, &self.policy);
@@ -295,10 +302,9 @@ impl Upstream {
         Tried::Answered(Box::new(head.map(|body| {
             // No body to wait for: the connection is free now.
             if body.is_end_stream()
-                && exchange.is_upload_complete()
                 && let Some(lease) = lease.take()
             {
-                lease.give_back();
+                release(lease, exchange);
             }
             Answer { body, lease, slot, upload, upstream: self.clone() }
         })))
@@ -340,6 +346,7 @@ async fn await_head<T>(
         tokio::select! {
             biased;
             answer = &mut head => return Ok(answer),
+            fault = poll_fn(|cx| exchange.poll_upload_fault(cx)) => return Err(Failure::Upload(fault)),
             () = time::sleep_until(wake) => {}
         }
         if deadlines.over() {
@@ -369,6 +376,16 @@ fn unsent(failed: SendFailed, exchange: &Exchange) -> Result<Request<Upload>, Fa
 impl Deadlines<'_> {
     fn over(&self) -> bool {
         self.total.is_some_and(|total| total <= time::now())
+    }
+}
+
+/// Lets go of a connection whose answer has ended. With the rest of a request under way it is closed, and a stream of a
+/// shared connection reset: nothing of the request may reach the server once its place has passed on.
+fn release(lease: Lease, exchange: &Exchange) {
+    if exchange.is_upload_complete() {
+        lease.give_back();
+    } else {
+        exchange.stop_upload();
     }
 }
 

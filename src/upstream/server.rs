@@ -121,6 +121,12 @@ impl Server {
         self.passes_checks.load(Ordering::Relaxed) && !self.is_ejected()
     }
 
+    /// Whether its last active checks were passed; true without any.
+    #[must_use]
+    pub fn passes_checks(&self) -> bool {
+        self.passes_checks.load(Ordering::Relaxed)
+    }
+
     #[must_use]
     pub fn is_ejected(&self) -> bool {
         let until = self.ejected_until.load(Ordering::Relaxed);

@@ -27,11 +27,24 @@ pub struct Upload {
     left: u64,
     timeout: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
+    when_broken: WhenBroken,
+}
+
+/// What a server is shown of a body that came to no good end. It is never an end that looks whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenBroken {
+    /// Nothing more; the connection's sending side is shut (see [`carrying`](super::carrying)). A server that reads the
+    /// body notices; one that does not may go on, and is waited for.
+    Shut,
+    /// The stream is reset.
+    Reset,
 }
 
 #[derive(Debug)]
 enum Source {
     Done,
+    /// It came to no good end, and no other is to be shown.
+    Broken,
     Whole(Bytes, Option<HeaderMap>),
     Trailers(HeaderMap),
     Stream(Incoming),
@@ -52,11 +65,17 @@ impl std::error::Error for UploadBroken {}
 impl Upload {
     /// A body of which at most `limit` bytes may come, all within `timeout` of the first look.
     #[must_use]
-    pub fn stream(body: Incoming, exchange: Arc<Exchange>, limit: u64, timeout: Duration) -> Self {
+    pub fn stream(
+        body: Incoming,
+        exchange: Arc<Exchange>,
+        limit: u64,
+        timeout: Duration,
+        when_broken: WhenBroken,
+    ) -> Self {
         if body.is_end_stream() {
             return Self::whole(Bytes::new(), None, exchange);
         }
-        Self { source: Source::Stream(body), exchange, left: limit, timeout, deadline: None }
+        Self { source: Source::Stream(body), exchange, left: limit, timeout, deadline: None, when_broken }
     }
 
     /// A body that is here already.
@@ -64,7 +83,8 @@ impl Upload {
     pub fn whole(body: Bytes, trailers: Option<HeaderMap>, exchange: Arc<Exchange>) -> Self {
         exchange.upload_completed();
         let source = if body.is_empty() && trailers.is_none() { Source::Done } else { Source::Whole(body, trailers) };
-        Self { source, exchange, left: 0, timeout: Duration::MAX, deadline: None }
+        let when_broken = WhenBroken::Reset;
+        Self { source, exchange, left: 0, timeout: Duration::MAX, deadline: None, when_broken }
     }
 
     /// The same body once more; `None` if it streams, and so is there only once.
@@ -73,15 +93,23 @@ impl Upload {
         let source = match &self.source {
             Source::Done => Source::Done,
             Source::Whole(body, trailers) => Source::Whole(body.clone(), trailers.clone()),
-            Source::Trailers(_) | Source::Stream(_) => return None,
+            Source::Trailers(_) | Source::Stream(_) | Source::Broken => return None,
         };
-        Some(Self { source, exchange: self.exchange.clone(), left: 0, timeout: self.timeout, deadline: None })
+        let exchange = self.exchange.clone();
+        Some(Self { source, exchange, left: 0, timeout: self.timeout, deadline: None, when_broken: self.when_broken })
     }
 
-    fn fail(&mut self, fault: UploadFault) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
-        self.source = Source::Done;
+    fn fail(&mut self, fault: UploadFault, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
+        self.source = Source::Broken;
         self.exchange.upload_failed(fault);
-        Poll::Ready(Some(Err(UploadBroken(fault))))
+        match self.when_broken {
+            WhenBroken::Reset => Poll::Ready(Some(Err(UploadBroken(fault)))),
+            WhenBroken::Shut => {
+                // The connection looks at the exchange when it is polled next, and that must be now.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -100,6 +128,7 @@ impl Body for Upload {
         let this = &mut *self;
         let body = match &mut this.source {
             Source::Done => return Poll::Ready(None),
+            Source::Broken => return Poll::Pending,
             Source::Whole(body, trailers) => {
                 let body = std::mem::take(body);
                 this.source = trailers.take().map_or(Source::Done, Source::Trailers);
@@ -113,15 +142,19 @@ impl Body for Upload {
             Source::Stream(body) => body,
         };
         let Poll::Ready(piece) = Pin::new(body).poll_frame(cx) else {
+            if this.exchange.is_upload_stopped(cx) {
+                this.source = Source::Done;
+                return Poll::Ready(Some(Err(UploadBroken(UploadFault::Broken))));
+            }
             this.exchange.upload_moved(true);
             ready!(this.poll_deadline(cx));
-            return this.fail(UploadFault::Timeout);
+            return this.fail(UploadFault::Timeout, cx);
         };
         match piece {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 if length > this.left {
-                    return this.fail(UploadFault::TooLarge);
+                    return this.fail(UploadFault::TooLarge, cx);
                 }
                 this.left -= length;
                 this.exchange.upload_moved(false);
@@ -130,7 +163,7 @@ impl Body for Upload {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => this.fail(UploadFault::Broken),
+            Some(Err(_)) => this.fail(UploadFault::Broken, cx),
             None => {
                 this.source = Source::Done;
                 this.exchange.upload_completed();
@@ -142,7 +175,7 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Done => true,
-            Source::Whole(..) | Source::Trailers(_) => false,
+            Source::Whole(..) | Source::Trailers(_) | Source::Broken => false,
             Source::Stream(body) => body.is_end_stream(),
         }
     }
@@ -151,7 +184,7 @@ impl Body for Upload {
         match &self.source {
             Source::Done => SizeHint::with_exact(0),
             Source::Whole(body, None) => SizeHint::with_exact(body.len() as u64),
-            Source::Whole(_, Some(_)) | Source::Trailers(_) => SizeHint::default(),
+            Source::Whole(_, Some(_)) | Source::Trailers(_) | Source::Broken => SizeHint::default(),
             Source::Stream(body) => body.size_hint(),
         }
     }
