@@ -10,87 +10,28 @@ use std::path::{Path, PathBuf};
 /// never to a neighbour, so there is no circle anywhere.
 const PLAN: &[(&str, u32, &str)] = &[
     ("cli", 12, "arguments in, exit codes out; nobody calls it but `main`"),
-    (
-        "gateway",
-        11,
-        "the process: opens both doors, starts threads, hears signals",
-    ),
-    (
-        "admin",
-        10,
-        "the operators' door: shows what runs and tells it what to do",
-    ),
-    (
-        "control",
-        9,
-        "wires the parts, reloads, drains; knows nothing of who asks for it",
-    ),
-    (
-        "server",
-        8,
-        "the clients' door: connections and their deadlines, nothing of sessions",
-    ),
+    ("gateway", 11, "the process: opens both doors, starts threads, hears signals"),
+    ("admin", 10, "the operators' door: shows what runs and tells it what to do"),
+    ("control", 9, "wires the parts, reloads, drains; knows nothing of who asks for it"),
+    ("server", 8, "the clients' door: connections and their deadlines, nothing of sessions"),
     ("proxy", 7, "the life of a request, from its head to the guarded answer"),
-    (
-        "response",
-        6,
-        "what a client gets: the body that owns the permit, and refusals as HTTP",
-    ),
-    (
-        "upstream",
-        5,
-        "sends what has a permit: servers, connections, retries, fields",
-    ),
-    (
-        "admission",
-        4,
-        "who may go on and when: the gates in order, metrics around the mechanisms",
-    ),
-    (
-        "request",
-        3,
-        "what came in, read without waiting: framing, address, session key",
-    ),
+    ("response", 6, "what a client gets: the body that owns the permit, and refusals as HTTP"),
+    ("upstream", 5, "sends what has a permit: servers, connections, retries, fields"),
+    ("admission", 4, "who may go on and when: the gates in order, metrics around the mechanisms"),
+    ("request", 3, "what came in, read without waiting: framing, address, session key"),
     ("policy", 2, "what the file means; knows HTTP's words and no state"),
-    (
-        "limit",
-        2,
-        "the mechanisms of waiting; knows neither HTTP nor the policy",
-    ),
+    ("limit", 2, "the mechanisms of waiting; knows neither HTTP nor the policy"),
     ("config", 1, "the file as written, with the place of every key"),
-    (
-        "telemetry",
-        0,
-        "names of metrics and the form of log lines; knows nothing of what is measured",
-    ),
+    ("telemetry", 0, "names of metrics and the form of log lines; knows nothing of what is measured"),
     ("sync", 0, "the locks, so that a model checker can replace them"),
     ("time", 0, "the one clock"),
 ];
 
 /// Crates whose subject a room has nothing to do with.
 const NOT_THEIR_SUBJECT: &[(&str, &[&str])] = &[
-    (
-        "limit",
-        &[
-            "http",
-            "http_body",
-            "hyper",
-            "hyper_util",
-            "serde",
-            "serde_json",
-            "prometheus",
-            "tower",
-            "tracing",
-        ],
-    ),
-    (
-        "config",
-        &["http", "hyper", "hyper_util", "tokio", "prometheus", "tower"],
-    ),
-    (
-        "policy",
-        &["hyper", "hyper_util", "tokio", "prometheus", "tower", "governor"],
-    ),
+    ("limit", &["http", "http_body", "hyper", "hyper_util", "serde", "serde_json", "prometheus", "tower", "tracing"]),
+    ("config", &["http", "hyper", "hyper_util", "tokio", "prometheus", "tower"]),
+    ("policy", &["hyper", "hyper_util", "tokio", "prometheus", "tower", "governor"]),
     ("request", &["tokio", "hyper_util", "prometheus", "tower", "governor"]),
     ("admission", &["hyper", "hyper_util", "serde", "tower"]),
     ("upstream", &["serde", "serde_json", "prometheus", "tower"]),
@@ -100,9 +41,7 @@ const NOT_THEIR_SUBJECT: &[(&str, &[&str])] = &[
 ];
 
 /// Names that say nothing of what is inside.
-const EMPTY_NAMES: &[&str] = &[
-    "util", "utils", "common", "types", "helper", "helpers", "manager", "handler", "misc",
-];
+const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "types", "helper", "helpers", "manager", "handler", "misc"];
 
 const MOST_LINES: usize = 500;
 
@@ -120,20 +59,11 @@ impl Source {
     fn read(root: &Path, path: &Path) -> Self {
         let text = fs::read_to_string(path).expect("sources are readable");
         let below = path.strip_prefix(root).expect("it was found below");
-        let room = below
-            .iter()
-            .next()
-            .and_then(|first| Path::new(first).file_stem())
-            .expect("a name");
+        let room = below.iter().next().and_then(|first| Path::new(first).file_stem()).expect("a name");
         let path = below.to_str().expect("plain names").to_owned();
         let is_test = path.ends_with("/tests.rs");
         let code = if is_test { Vec::new() } else { code_of(&text) };
-        Self {
-            room: room.to_str().expect("plain names").to_owned(),
-            lines: text.lines().count(),
-            path,
-            code,
-        }
+        Self { room: room.to_str().expect("plain names").to_owned(), lines: text.lines().count(), path, code }
     }
 
     fn is_test(&self) -> bool {
@@ -196,16 +126,11 @@ fn after<'l>(line: &'l str, prefix: &str) -> Vec<&'l str> {
 }
 
 fn word(text: &str) -> &str {
-    &text[..text
-        .find(|c: char| !c.is_alphanumeric() && c != '_')
-        .unwrap_or(text.len())]
+    &text[..text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len())]
 }
 
 fn floor_of(room: &str) -> u32 {
-    PLAN.iter()
-        .find(|(name, ..)| *name == room)
-        .unwrap_or_else(|| panic!("`{room}` is not in the plan"))
-        .1
+    PLAN.iter().find(|(name, ..)| *name == room).unwrap_or_else(|| panic!("`{room}` is not in the plan")).1
 }
 
 /// Fails with all that is wrong, not with the first of it.
@@ -228,27 +153,13 @@ fn every_module_has_its_place_in_the_plan() {
 #[test]
 fn imports_only_go_down() {
     let mut wrong = Vec::new();
-    for source in sources()
-        .iter()
-        .filter(|source| source.path != "lib.rs" && source.path != "main.rs")
-    {
+    for source in sources().iter().filter(|source| source.path != "lib.rs" && source.path != "main.rs") {
         let floor = floor_of(&source.room);
         for (number, line) in &source.code {
-            assert!(
-                !line.contains("crate::{"),
-                "{}: one path in one line, so that it can be read",
-                source.at(*number)
-            );
-            for target in after(line, "crate::")
-                .into_iter()
-                .filter(|target| *target != source.room)
-            {
+            assert!(!line.contains("crate::{"), "{}: one path in one line, so that it can be read", source.at(*number));
+            for target in after(line, "crate::").into_iter().filter(|target| *target != source.room) {
                 if floor_of(target) >= floor {
-                    wrong.push(format!(
-                        "{}: `{}` must not know `{target}`",
-                        source.at(*number),
-                        source.room
-                    ));
+                    wrong.push(format!("{}: `{}` must not know `{target}`", source.at(*number), source.room));
                 }
             }
         }
@@ -258,16 +169,9 @@ fn imports_only_go_down() {
 
 #[test]
 fn the_outside_is_reached_through_the_command_line_alone() {
-    let main = sources()
-        .into_iter()
-        .find(|source| source.path == "main.rs")
-        .expect("there is a binary");
-    let used: BTreeSet<String> = main
-        .code
-        .iter()
-        .flat_map(|(_, line)| after(line, "turnwise::"))
-        .map(str::to_owned)
-        .collect();
+    let main = sources().into_iter().find(|source| source.path == "main.rs").expect("there is a binary");
+    let used: BTreeSet<String> =
+        main.code.iter().flat_map(|(_, line)| after(line, "turnwise::")).map(str::to_owned).collect();
     assert_eq!(used, BTreeSet::from(["cli".to_owned()]));
 }
 
@@ -279,15 +183,8 @@ fn no_room_deals_with_another_rooms_subject() {
             continue;
         };
         for (number, line) in &source.code {
-            for name in foreign
-                .iter()
-                .filter(|name| !after(line, &format!("{name}::")).is_empty())
-            {
-                wrong.push(format!(
-                    "{}: `{}` has nothing to do with `{name}`",
-                    source.at(*number),
-                    source.room
-                ));
+            for name in foreign.iter().filter(|name| !after(line, &format!("{name}::")).is_empty()) {
+                wrong.push(format!("{}: `{}` has nothing to do with `{name}`", source.at(*number), source.room));
             }
         }
     }
@@ -310,18 +207,8 @@ fn only_refusals_name_the_codes_of_the_gateways_answers() {
                 .into_iter()
                 .filter(|name| name.starts_with(|c: char| c.is_ascii_uppercase()) && !CODES_THAT_FRAME.contains(name));
             wrong.extend(named.map(|name| format!("{}: {name}", source.at(*number))));
-            let built = [
-                "Response::builder(",
-                "Response::new(",
-                "StatusCode::from_u16(",
-                "*answer.status_mut()",
-            ];
-            wrong.extend(
-                built
-                    .iter()
-                    .filter(|b| line.contains(*b))
-                    .map(|b| format!("{}: {b}", source.at(*number))),
-            );
+            let built = ["Response::builder(", "Response::new(", "StatusCode::from_u16(", "*answer.status_mut()"];
+            wrong.extend(built.iter().filter(|b| line.contains(*b)).map(|b| format!("{}: {b}", source.at(*number))));
         }
     }
     none(wrong, "an answer of the gateway itself is made in response/refusal.rs");
@@ -361,20 +248,14 @@ fn nothing_unwraps_and_nothing_leaves_the_process() {
 fn files_have_names_that_say_something_and_a_length_that_can_be_read() {
     let mut wrong = Vec::new();
     for source in sources() {
-        let name = Path::new(&source.path)
-            .file_stem()
-            .and_then(|name| name.to_str())
-            .expect("plain names");
+        let name = Path::new(&source.path).file_stem().and_then(|name| name.to_str()).expect("plain names");
         if name == "mod" {
             wrong.push(format!("src/{}: `foo.rs` stands beside `foo/`", source.path));
         }
         let empty = source.path.split(['/', '.']).filter(|part| EMPTY_NAMES.contains(part));
         wrong.extend(empty.map(|part| format!("src/{}: `{part}` says nothing", source.path)));
         if source.lines > MOST_LINES && !source.is_test() {
-            wrong.push(format!(
-                "src/{}: {} lines, more than {MOST_LINES}",
-                source.path, source.lines
-            ));
+            wrong.push(format!("src/{}: {} lines, more than {MOST_LINES}", source.path, source.lines));
         }
     }
     none(wrong, "names and lengths");
@@ -383,11 +264,8 @@ fn files_have_names_that_say_something_and_a_length_that_can_be_read() {
 #[test]
 fn every_module_file_stands_beside_its_folder() {
     let paths: BTreeMap<String, ()> = sources().into_iter().map(|source| (source.path, ())).collect();
-    let folders: BTreeSet<&str> = paths
-        .keys()
-        .filter_map(|path| path.rsplit_once('/'))
-        .map(|(folder, _)| folder)
-        .collect();
+    let folders: BTreeSet<&str> =
+        paths.keys().filter_map(|path| path.rsplit_once('/')).map(|(folder, _)| folder).collect();
     let lonely: Vec<String> = folders
         .into_iter()
         .filter(|folder| !paths.contains_key(&format!("{folder}.rs")))

@@ -37,10 +37,7 @@ struct Bell {
 
 impl Bell {
     fn new() -> Arc<Self> {
-        Arc::new(Self {
-            rung: Mutex::new(false),
-            heard: Condvar::new(),
-        })
+        Arc::new(Self { rung: Mutex::new(false), heard: Condvar::new() })
     }
 
     fn wait(&self) {
@@ -115,10 +112,7 @@ struct LaneHouse {
 impl LaneHouse {
     fn new() -> Self {
         let keys = Arc::new(KeyBudget::new(1));
-        Self {
-            lanes: Arc::new(Lanes::new(keys.clone())),
-            keys,
-        }
+        Self { lanes: Arc::new(Lanes::new(keys.clone())), keys }
     }
 
     fn arrive(&self, width: usize) -> Turn<u8, u8> {
@@ -126,19 +120,13 @@ impl LaneHouse {
     }
 
     fn at_rest(&self) {
-        assert_eq!(
-            (self.lanes.active(), self.lanes.waiting(), self.keys.used()),
-            (0, 0, 0),
-            "something was left"
-        );
+        assert_eq!((self.lanes.active(), self.lanes.waiting(), self.keys.used()), (0, 0, 0), "something was left");
         assert!(self.lanes.members(&1).is_none());
     }
 }
 
 fn arrive(lanes: &OurLanes, width: usize) -> Turn<u8, u8> {
-    lanes
-        .arrive(1, width, 9, 0)
-        .expect("there is room, and it is the only key")
+    lanes.arrive(1, width, 9, 0).expect("there is room, and it is the only key")
 }
 
 fn take_turn(mut turn: Turn<u8, u8>, running: &Running) {
@@ -250,24 +238,13 @@ impl GateHouse {
     fn new(limit: usize, of_route: Option<usize>) -> Self {
         let gate = Gate::new(limit, QueueLimits { all: 9, share: 9 });
         let upstream = gate.add_scope(None);
-        let scopes = [
-            (gate.add_scope(of_route), upstream),
-            (gate.add_scope(of_route), upstream),
-        ];
-        Self {
-            gate: Arc::new(gate),
-            scopes,
-        }
+        let scopes = [(gate.add_scope(of_route), upstream), (gate.add_scope(of_route), upstream)];
+        Self { gate: Arc::new(gate), scopes }
     }
 
     fn arrive(&self, route: usize) -> Place {
         let (route, upstream) = self.scopes[route];
-        let wish = Wish {
-            route,
-            upstream,
-            class: 0,
-            key: FairKey::default(),
-        };
+        let wish = Wish { route, upstream, class: 0, key: FairKey::default() };
         self.gate.arrive(wish).expect("there is room in the queue")
     }
 

@@ -222,7 +222,7 @@ impl Arrival {
             return Ok(());
         }
         let queueing = queueing.waits(Phase::Rate);
-        let mut last = NotTaken::Wait(state.table.interval());
+        let mut there_at = time::after(time::now(), state.table.interval());
         let taken = within(queue_timeout, queueing.since, async {
             line.granted().await;
             loop {
@@ -230,14 +230,16 @@ impl Arrival {
                     Ok(()) => return Ok(()),
                     Err(NotTaken::Keys) => return Err(NotTaken::Keys),
                     Err(NotTaken::Wait(wait)) => {
-                        last = NotTaken::Wait(wait);
+                        there_at = time::after(time::now(), wait);
                         tokio::time::sleep(wait).await;
                     }
                 }
             }
         });
-        let taken = taken.await.unwrap_or(Err(NotTaken::Wait(Duration::ZERO)));
-        taken.map_err(|not_taken| limiter.rejection(if not_taken == NotTaken::Keys { not_taken } else { last }))
+        match taken.await {
+            Some(taken) => taken.map_err(|not_taken| limiter.rejection(not_taken)),
+            None => Err(limiter.rejection(NotTaken::Wait(there_at.saturating_duration_since(time::now())))),
+        }
     }
 
     async fn wait_for_place(&mut self) -> Result<Place, Rejection> {

@@ -144,7 +144,7 @@ impl<S: Downstream> Driver<S> {
             exchange.watch_interim(cx);
             pass_on_interim(&self.connection, &exchange, self.watchable.as_ref());
         }
-        if self.connection.is_broken() || self.client_has_gone(cx) {
+        if self.connection.is_broken() || self.connection.is_interrupted(cx) || self.client_has_gone(cx) {
             return Poll::Ready(None);
         }
         self.poll_deadline(cx)

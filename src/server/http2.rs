@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use http::{Request, Response};
@@ -41,7 +41,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Serves one connection to its end.
 pub(super) async fn serve<S: Downstream>(accepted: Accepted<S>, service: Service) {
     let Accepted { socket, ahead, address, began, limits } = accepted;
-    let streams = Streams { called: Arc::default(), open: Arc::default() };
+    let streams = Streams { called: Arc::default(), open: Arc::default(), ended: Arc::new(Mutex::new(began)) };
     let requests = Requests { rim: rim::around(service.proxy.clone()), called: streams.called.clone(), address };
     let connection = Builder::new(streams.clone())
         .timer(TokioTimer::new())
@@ -55,19 +55,16 @@ pub(super) async fn serve<S: Downstream>(accepted: Accepted<S>, service: Service
         .serve_connection(TokioIo::new(Rewound { ahead, socket }), requests);
     tokio::pin!(connection);
     let mut stage = service.stage;
-    let mut idle_since = began;
     let mut ending = false;
     loop {
-        let look = tokio::time::sleep(limits.keep_alive_timeout / 4);
+        let due = time::after(*streams.ended.lock(), limits.keep_alive_timeout);
+        let look = time::sleep_until(due.max(time::now() + limits.keep_alive_timeout / 4));
         tokio::select! {
             _ = &mut connection => return,
             _ = stage.wait_for(|stage| *stage >= Stage::Ending), if !ending => ending = true,
             () = look, if !ending => {
-                let now = time::now();
-                if streams.open.load(Ordering::Relaxed) > 0 {
-                    idle_since = now;
-                }
-                ending = now.saturating_duration_since(idle_since) >= limits.keep_alive_timeout;
+                let idle = time::now().saturating_duration_since(*streams.ended.lock());
+                ending = streams.open.load(Ordering::Relaxed) == 0 && idle >= limits.keep_alive_timeout;
             }
         }
         if ending {
@@ -160,6 +157,8 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 struct Streams {
     called: Arc<Mutex<Option<Arc<Exchange>>>>,
     open: Arc<AtomicUsize>,
+    /// When the last one ended.
+    ended: Arc<Mutex<Instant>>,
 }
 
 impl<F> hyper::rt::Executor<F> for Streams
@@ -170,7 +169,7 @@ where
     fn execute(&self, stream: F) {
         let exchange = self.called.lock().take();
         self.open.fetch_add(1, Ordering::Relaxed);
-        let open = Open(self.open.clone());
+        let open = Open(self.open.clone(), self.ended.clone());
         tokio::spawn(async move {
             let _open = open;
             match exchange {
@@ -183,10 +182,11 @@ where
     }
 }
 
-struct Open(Arc<AtomicUsize>);
+struct Open(Arc<AtomicUsize>, Arc<Mutex<Instant>>);
 
 impl Drop for Open {
     fn drop(&mut self) {
+        *self.1.lock() = time::now();
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -207,6 +207,10 @@ impl<F: Future> Future for Watched<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         if this.stream.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        // While its reader takes nothing, nobody looks at the body, which would hear of it.
+        if this.exchange.reader_deadline().is_some() && this.exchange.poll_interrupted(cx).is_ready() {
             return Poll::Ready(());
         }
         while let Some(deadline) = this.exchange.reader_deadline() {

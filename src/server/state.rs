@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Instant;
 
 use crate::request::exchange::Exchange;
@@ -252,6 +253,14 @@ impl Connection {
         if !state.answering {
             state.sent_ahead = FIRST_OCTET.len();
         }
+    }
+
+    /// Whether an operator ended a request whose reader takes nothing: nobody looks at the body then, which would hear
+    /// of it.
+    pub fn is_interrupted(&self, cx: &Context<'_>) -> bool {
+        let current = self.current.lock();
+        let stalled = current.as_ref().filter(|exchange| exchange.reader_deadline().is_some());
+        stalled.is_some_and(|exchange| exchange.poll_interrupted(cx).is_ready())
     }
 
     /// What the connection waits for, and since when.

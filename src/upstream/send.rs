@@ -211,11 +211,15 @@ impl Upstream {
         }
         exchange.enter(Phase::Server);
         let since = time::now();
-        let waiting = tokio::time::timeout(deadlines.room, self.wait_for_slot(wanted)).await;
+        let room = time::after(since, deadlines.room);
+        let until = deadlines.total.map_or(room, |total| total.min(room));
+        let until = tokio::time::Instant::from_std(until);
+        let waiting = tokio::time::timeout_at(until, self.wait_for_slot(wanted)).await;
         exchange.add_queued(time::now().saturating_duration_since(since));
         match waiting {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) => Err(failure(Failure::Unavailable)),
+            Err(_) if deadlines.over() => Err(failure(Failure::TotalTimeout)),
             Err(_) => Err(Failure::NoRoom),
         }
     }
@@ -259,7 +263,8 @@ impl Upstream {
                     }
                     Ok(unsent) => {
                         request = unsent;
-                        kept = pools.reuse(&server, &self.policy);
+                        // A shared connection that takes no more requests is not asked twice.
+                        kept = if self.policy.http2 { None } else { pools.reuse(&server, &self.policy) };
                     }
                     Err(failure) => return Tried::Failed(self.blame(&server, failure).into()),
                 },

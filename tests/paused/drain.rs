@@ -15,20 +15,13 @@ fn policy(words: &str) -> String {
 fn those_who_run_and_those_who_wait_finish_and_new_ones_are_refused() {
     paused(async {
         let house = House::with_one_agent(&policy("drain_timeout: 30s"));
-        let asked = [
-            house.turn("s", 1, "/?think=5"),
-            house.turn("s", 2, "/?think=5"),
-            house.turn("t", 3, "/?think=5"),
-        ];
+        let asked = [house.turn("s", 1, "/?think=5"), house.turn("s", 2, "/?think=5"), house.turn("t", 3, "/?think=5")];
         settle().await;
         let control = house.control.clone();
         let draining = tokio::spawn(async move { timed(control.drain(|| {})).await });
         settle().await;
         let late = house.get("/", "").answer().await;
-        assert_eq!(
-            (late.status, late.reason(), late.field("connection")),
-            (503, "draining".into(), Some("close"))
-        );
+        assert_eq!((late.status, late.reason(), late.field("connection")), (503, "draining".into(), Some("close")));
         for one in asked {
             let answer = one.answer().await;
             assert_eq!((answer.status, answer.field("connection")), (200, Some("close")));

@@ -22,14 +22,8 @@ struct Http2 {
 impl Http2 {
     async fn to(house: &House) -> Self {
         let io = TokioIo::new(house.stream(1, 16 * 1024));
-        let (sender, connection) = Builder::new(TokioExecutor::new())
-            .handshake(io)
-            .await
-            .expect("a handshake");
-        Self {
-            sender,
-            connection: tokio::spawn(connection),
-        }
+        let (sender, connection) = Builder::new(TokioExecutor::new()).handshake(io).await.expect("a handshake");
+        Self { sender, connection: tokio::spawn(connection) }
     }
 
     /// Asks in `session`; the status, and whether the body came whole. 0: the stream was reset.
@@ -58,10 +52,7 @@ fn turns_on_one_connection_keep_the_order_in_which_they_were_sent() {
         for one in asked {
             assert_eq!(one.await.expect("no panic"), (200, true));
         }
-        assert_eq!(
-            house.agent.order(),
-            (0..30).map(|id| id.to_string()).collect::<Vec<_>>()
-        );
+        assert_eq!(house.agent.order(), (0..30).map(|id| id.to_string()).collect::<Vec<_>>());
         drop(client.sender);
         house.at_rest().await;
     });
@@ -95,18 +86,14 @@ fn a_connection_that_ends_takes_all_its_streams_with_it() {
     paused(async {
         let house = House::with_one_agent(POLICY);
         let mut client = Http2::to(&house).await;
-        let asked: Vec<_> = (0..20)
-            .map(|id| client.turn(if id % 2 == 0 { "s" } else { "t" }, id, "/?think=20"))
-            .collect();
+        let asked: Vec<_> =
+            (0..20).map(|id| client.turn(if id % 2 == 0 { "s" } else { "t" }, id, "/?think=20")).collect();
         later(1.0).await;
         client.connection.abort();
         asked.iter().for_each(JoinHandle::abort);
         settle().await;
         let admission = &house.control.admission;
-        assert_eq!(
-            (admission.roll.len(), admission.gate.in_use(), house.agent.running()),
-            (0, 0, 0)
-        );
+        assert_eq!((admission.roll.len(), admission.gate.in_use(), house.agent.running()), (0, 0, 0));
         house.at_rest().await;
     });
 }
@@ -150,16 +137,9 @@ fn an_answer_that_breaks_off_is_a_reset_stream() {
     paused(async {
         let house = House::with_one_agent(POLICY);
         let mut client = Http2::to(&house).await;
-        let (status, whole) = client
-            .turn("s", 1, "/?pieces=3&every=1&then=break")
-            .await
-            .expect("no panic");
+        let (status, whole) = client.turn("s", 1, "/?pieces=3&every=1&then=break").await.expect("no panic");
         assert_eq!((status, whole), (200, false));
-        assert_eq!(
-            client.turn("s", 2, "/").await.expect("no panic"),
-            (200, true),
-            "the connection lives on"
-        );
+        assert_eq!(client.turn("s", 2, "/").await.expect("no panic"), (200, true), "the connection lives on");
         drop(client.sender);
         house.at_rest().await;
     });

@@ -39,16 +39,9 @@ fn those_who_wait_for_a_turn_or_a_place_get_a_409_and_their_tokens_back() {
             assert_eq!(answer.field("x-should-retry"), Some("false"));
         }
         assert_eq!(long.status().await, 200);
-        let codes = [
-            house.turn("s", 4, "/").status().await,
-            house.turn("s", 5, "/").status().await,
-        ];
+        let codes = [house.turn("s", 4, "/").status().await, house.turn("s", 5, "/").status().await];
         assert_eq!(codes, [200, 200]);
-        assert_eq!(
-            house.turn("s", 6, "/").status().await,
-            429,
-            "three tokens for three that ran"
-        );
+        assert_eq!(house.turn("s", 6, "/").status().await, 429, "three tokens for three that ran");
         house.at_rest().await;
     });
 }
@@ -64,11 +57,7 @@ fn one_that_runs_ends_at_once_whatever_abandoned_says() {
             let answer = running.answer().await;
             assert_eq!((answer.status, answer.reason()), (409, "interrupted".into()));
             settle().await;
-            assert_eq!(
-                (house.agent.running(), house.control.admission.gate.in_use()),
-                (0, 0),
-                "{abandoned}"
-            );
+            assert_eq!((house.agent.running(), house.control.admission.gate.in_use()), (0, 0), "{abandoned}");
             house.at_rest().await;
         }
     });
@@ -85,11 +74,7 @@ fn one_whose_answer_streams_is_cut_visibly_and_its_agent_hung_up_on() {
             let answer = running.answer().await;
             assert_eq!((answer.status, answer.complete), (200, false));
             settle().await;
-            assert_eq!(
-                (house.agent.running(), house.control.admission.gate.in_use()),
-                (0, 0),
-                "{abandoned}"
-            );
+            assert_eq!((house.agent.running(), house.control.admission.gate.in_use()), (0, 0), "{abandoned}");
             house.at_rest().await;
         }
     });
@@ -100,9 +85,7 @@ fn one_whose_reader_has_stalled_is_ended_too() {
     paused(async {
         let house = House::with_one_agent(&policy("auto"));
         let mut stalled = house.client_with(1, 1024);
-        stalled
-            .request("GET", "/?pieces=1000&size=1024", "X-Session-Id: s\r\n", "")
-            .await;
+        stalled.request("GET", "/?pieces=1000&size=1024", "X-Session-Id: s\r\n", "").await;
         later(1.0).await;
         interrupt_all(&house);
         later(1.0).await;

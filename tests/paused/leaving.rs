@@ -14,9 +14,7 @@ fn while_its_body_is_read_for_the_key_what_was_held_comes_back() {
     paused(async {
         let house = House::with_one_agent("routes: [{name: all, upstream: agents, session: {key: [{json: /id}]}}]\n");
         let mut client = house.client();
-        client
-            .write("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 90\r\n\r\n{\"id\": 1, ")
-            .await;
+        client.write("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 90\r\n\r\n{\"id\": 1, ").await;
         settle().await;
         assert!(house.control.admission.held.total() > 0);
         drop(client);
@@ -147,11 +145,7 @@ fn while_the_answer_streams_auto_and_cancel_hang_up_on_the_agent() {
             later(10.0).await;
             leaver.leave();
             settle().await;
-            assert_eq!(
-                (house.agent.running(), house.control.admission.gate.in_use()),
-                (0, 0),
-                "{abandoned}"
-            );
+            assert_eq!((house.agent.running(), house.control.admission.gate.in_use()), (0, 0), "{abandoned}");
             house.at_rest().await;
         }
     });
@@ -178,23 +172,13 @@ fn in_the_middle_of_its_own_body_nothing_is_held_for_it() {
         for abandoned in ["finish", "cancel", "auto"] {
             let house = House::with_one_agent(&policy(abandoned));
             let mut client = house.client();
-            client
-                .write("POST /?think=5 HTTP/1.1\r\nHost: test\r\nContent-Length: 90\r\n\r\nhalf")
-                .await;
+            client.write("POST /?think=5 HTTP/1.1\r\nHost: test\r\nContent-Length: 90\r\n\r\nhalf").await;
             later(1.0).await;
             assert_eq!(house.agent.running(), 1);
             drop(client);
             settle().await;
-            assert_eq!(
-                (house.agent.running(), house.control.admission.gate.in_use()),
-                (0, 0),
-                "{abandoned}"
-            );
-            assert_eq!(
-                house.metric("turnwise_upstream_errors_total", ""),
-                0.0,
-                "no fault of the server"
-            );
+            assert_eq!((house.agent.running(), house.control.admission.gate.in_use()), (0, 0), "{abandoned}");
+            assert_eq!(house.metric("turnwise_upstream_errors_total", ""), 0.0, "no fault of the server");
             house.at_rest().await;
         }
     });

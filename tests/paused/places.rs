@@ -39,10 +39,7 @@ fn a_waiting_request_of_low_priority_rises_and_is_not_starved() {
         assert_eq!(status, 200);
         // After 20 s it is as high as the others, and came before all that came later than it.
         let place = house.agent.order().iter().position(|id| id == "low").expect("it ran");
-        assert_eq!(
-            place, 11,
-            "it ran after 22 s, and {took} s after the last arrival it was done"
-        );
+        assert_eq!(place, 11, "it ran after 22 s, and {took} s after the last arrival it was done");
         assert_eq!(first.status().await, 200);
         for one in high {
             assert_eq!(one.status().await, 200);
@@ -93,10 +90,7 @@ fn limits_of_route_upstream_and_all_hold_together_and_are_fully_used() {
         })
         .await;
         let agent = &house.agent;
-        assert_eq!(
-            (agent.most("all"), agent.most("host:one"), agent.most("path:/narrow")),
-            (5, 3, 2)
-        );
+        assert_eq!((agent.most("all"), agent.most("host:one"), agent.most("path:/narrow")), (5, 3, 2));
         assert_took(took, 70.0); // 20 at one of three at a time; 30 in all of five at a time; the longer with its rest
         house.at_rest().await;
     });

@@ -46,9 +46,7 @@ fn retry_after_is_true() {
 #[test]
 fn a_limit_that_waits_lets_through_in_order_of_arrival_at_its_rate() {
     paused(async {
-        let house = House::new(&rate(
-            "per: route, rate: 1/s, burst: 1, when_exceeded: wait, queue_timeout: 1h",
-        ));
+        let house = House::new(&rate("per: route, rate: 1/s, burst: 1, when_exceeded: wait, queue_timeout: 1h"));
         let mut asked = Vec::new();
         for n in 0..8 {
             asked.push(house.get("/", &format!("X-Id: {n}\r\n")));
@@ -70,18 +68,12 @@ fn a_limit_that_waits_lets_through_in_order_of_arrival_at_its_rate() {
 #[test]
 fn a_token_that_does_not_come_in_time_is_a_429_and_is_not_spent() {
     paused(async {
-        let house = House::new(&rate(
-            "per: route, rate: 1/min, burst: 1, when_exceeded: wait, queue_timeout: 30s",
-        ));
+        let house = House::new(&rate("per: route, rate: 1/min, burst: 1, when_exceeded: wait, queue_timeout: 30s"));
         assert_eq!(codes(&house, 1).await, [200]);
         let (took, answer) = timed(house.get("/", "").answer()).await;
         assert_took(took, 30.0);
         assert_eq!((answer.status, answer.reason()), (429, "rate_limited".into()));
-        assert!(
-            (1..=30).contains(&answer.retry_after()),
-            "the token is there in 30 s: {}",
-            answer.head
-        );
+        assert!((1..=30).contains(&answer.retry_after()), "the token is there in 30 s: {}", answer.head);
         later(30.0).await;
         assert_eq!(timed(house.get("/", "").status()).await.1, 200);
         house.at_rest().await;
@@ -91,9 +83,7 @@ fn a_token_that_does_not_come_in_time_is_a_429_and_is_not_spent() {
 #[test]
 fn one_who_leaves_while_waiting_for_a_token_gives_its_place_to_the_next() {
     paused(async {
-        let house = House::new(&rate(
-            "per: route, rate: 1/min, burst: 1, when_exceeded: wait, queue_timeout: 1h",
-        ));
+        let house = House::new(&rate("per: route, rate: 1/min, burst: 1, when_exceeded: wait, queue_timeout: 1h"));
         assert_eq!(codes(&house, 1).await, [200]);
         let leaver = house.get("/", "");
         settle().await;
@@ -112,10 +102,7 @@ fn a_balance_survives_a_reload_that_does_not_change_its_definition() {
     paused(async {
         let house = House::new(&rate("per: client_ip, rate: 1/min, burst: 3"));
         assert_eq!(codes(&house, 4).await, [200, 200, 200, 429]);
-        house.reload(&format!(
-            "limits: {{concurrency: 7}}\n{}",
-            rate("per: client_ip, rate: 1/min, burst: 3")
-        ));
+        house.reload(&format!("limits: {{concurrency: 7}}\n{}", rate("per: client_ip, rate: 1/min, burst: 3")));
         assert_eq!(codes(&house, 1).await, [429]);
         house.reload(&rate("per: client_ip, rate: 1/min, burst: 3, when_exceeded: wait"));
         house.reload(&rate("per: client_ip, rate: 1/min, burst: 3"));

@@ -87,21 +87,7 @@ impl Terms {
     }
 
     fn policy(&self) -> String {
-        let Self {
-            all,
-            one,
-            two,
-            runs,
-            free,
-            wide: _,
-            width,
-            depth,
-            queue,
-            rate,
-            fair,
-            wait,
-            abandoned,
-        } = self;
+        let Self { all, one, two, runs, free, wide: _, width, depth, queue, rate, fair, wait, abandoned } = self;
         let fair = if *fair { "client_ip" } else { "null" };
         format!(
             "limits: {{concurrency: {all}, queue: {queue}, queue_timeout: {wait}s, fair_by: {fair}}}\n\
@@ -129,11 +115,7 @@ impl Terms {
             ("path:/runs".into(), self.runs),
             ("path:/free".into(), self.free),
         ];
-        allowed.extend(
-            SESSIONS[1..]
-                .iter()
-                .map(|session| (format!("session:{session}"), width)),
-        );
+        allowed.extend(SESSIONS[1..].iter().map(|session| (format!("session:{session}"), width)));
         allowed
     }
 }
@@ -177,19 +159,11 @@ impl Run {
 
     fn allow(&self) {
         let mut allowed: HashMap<String, usize> = HashMap::new();
-        for (tag, most) in self
-            .recent
-            .iter()
-            .map(|(_, terms)| terms)
-            .chain([&self.terms])
-            .flat_map(Terms::allowed)
-        {
+        for (tag, most) in self.recent.iter().map(|(_, terms)| terms).chain([&self.terms]).flat_map(Terms::allowed) {
             let entry = allowed.entry(tag).or_default();
             *entry = most.max(*entry);
         }
-        allowed
-            .into_iter()
-            .for_each(|(tag, most)| self.house.agent.allow(&tag, most));
+        allowed.into_iter().for_each(|(tag, most)| self.house.agent.allow(&tag, most));
     }
 
     /// Tells what happens, in a replay.
@@ -220,33 +194,18 @@ impl Run {
     fn arrive(&mut self) {
         let (path, upstream) = self.dice.one_of(&ROUTES);
         // Only lanes know of sessions; elsewhere the agent would count what nobody promised.
-        let session = if matches!(path, "/runs" | "/talks") {
-            self.dice.one_of(&SESSIONS)
-        } else {
-            ""
-        };
+        let session = if matches!(path, "/runs" | "/talks") { self.dice.one_of(&SESSIONS) } else { "" };
         let think = self.dice.one_of(&[0, 0, 1, 5, 20, 45]);
         let pieces = self.dice.roll(4);
         let every = self.dice.one_of(&[0, 1, 5, 25]);
-        let then = if self.dice.chance(85) {
-            "end"
-        } else {
-            self.dice.one_of(&["hang", "break"])
-        };
+        let then = if self.dice.chance(85) { "end" } else { self.dice.one_of(&["hang", "break"]) };
         let target = format!("{path}?think={think}&pieces={pieces}&every={every}&then={then}");
-        let session = if session.is_empty() {
-            String::new()
-        } else {
-            format!("X-Session-Id: {session}\r\n")
-        };
+        let session = if session.is_empty() { String::new() } else { format!("X-Session-Id: {session}\r\n") };
         let fields = format!("X-Id: {}\r\nX-Tag: {upstream}\r\n{session}", self.arrived);
         let client = 1 + self.dice.roll(3) as u8;
         self.tell(|| format!("{} arrives: {target} {session:?}", self.arrived));
         let asked = self.house.ask_from(client, "GET", &target, &fields, "");
-        self.asked.push(Arrived {
-            number: self.arrived,
-            asked,
-        });
+        self.asked.push(Arrived { number: self.arrived, asked });
         self.arrived += 1;
     }
 
@@ -274,9 +233,7 @@ impl Run {
     }
 
     fn door(&mut self) {
-        let door = self
-            .dice
-            .one_of(&[Door::Open, Door::Open, Door::Refused, Door::Silent, Door::Swallows]);
+        let door = self.dice.one_of(&[Door::Open, Door::Open, Door::Refused, Door::Silent, Door::Swallows]);
         let host = self.dice.one_of(&HOSTS);
         self.tell(|| format!("the door of {host}: {door:?}"));
         self.house.agent.set_door(host, door);
@@ -288,11 +245,7 @@ impl Run {
         let gate = &self.house.control.admission.gate;
         if gate.waiting() > 0 && self.calm {
             let agent = &self.house.agent;
-            let mut scopes = self
-                .terms
-                .allowed()
-                .into_iter()
-                .filter(|(tag, _)| !tag.starts_with("session:"));
+            let mut scopes = self.terms.allowed().into_iter().filter(|(tag, _)| !tag.starts_with("session:"));
             let full = scopes.any(|(tag, limit)| agent.now(&tag) >= limit);
             assert!(full, "{} wait though there is room: {:?}", gate.waiting(), self.terms);
         }
@@ -310,11 +263,7 @@ impl Run {
                 continue;
             }
             let before = last.insert(seen.session.clone(), id);
-            assert!(
-                before.is_none_or(|before| before < id),
-                "{}: {id} began after {before:?}",
-                seen.session
-            );
+            assert!(before.is_none_or(|before| before < id), "{}: {id} began after {before:?}", seen.session);
         }
         let count = all.len();
         all.sort_unstable();

@@ -73,14 +73,9 @@ fn a_stalled_stream_of_http2_is_reset_after_the_idle_timeout_and_its_neighbours_
         let (mut sender, connection) = http2.expect("a handshake");
         let driver = tokio::spawn(connection);
         let request = |target: &str| {
-            http::Request::get(format!("http://test{target}"))
-                .body(Empty::<Bytes>::new())
-                .expect("a request")
+            http::Request::get(format!("http://test{target}")).body(Empty::<Bytes>::new()).expect("a request")
         };
-        let stalled = sender
-            .send_request(request("/?pieces=1000&size=1024"))
-            .await
-            .expect("a head");
+        let stalled = sender.send_request(request("/?pieces=1000&size=1024")).await.expect("a head");
         settle().await;
         // Its window is closed; the next one on the same connection waits for the only place.
         let (took, answer) = timed(sender.send_request(request("/"))).await;

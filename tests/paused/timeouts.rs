@@ -92,9 +92,7 @@ fn a_body_that_does_not_end_in_time_is_a_408_and_blames_no_server() {
     paused(async {
         let house = House::with_one_agent(&timeouts("request: 60s, response: 20s"));
         let mut client = house.client();
-        client
-            .write("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n1234")
-            .await;
+        client.write("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n1234").await;
         let (took, answer) = timed(client.answer()).await;
         assert_took(took, 60.0);
         assert_eq!((answer.status, answer.reason()), (408, "request_timeout".into()));
@@ -111,9 +109,7 @@ fn a_body_that_is_read_for_its_key_has_the_same_time() {
             "routes: [{name: all, upstream: agents, session: {key: [{json: /id}]}, timeouts: {request: 60s}}]\n",
         );
         let mut client = house.client();
-        client
-            .write("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n{\"id\"")
-            .await;
+        client.write("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n{\"id\"").await;
         settle().await;
         assert_eq!(house.control.admission.held.total(), 5);
         let (took, answer) = timed(client.answer()).await;
@@ -213,10 +209,7 @@ fn total_counts_from_admission_and_not_from_arrival() {
         settle().await;
         let second = house.get("/?think=25&pieces=1&every=60", "");
         assert!(first.answer().await.complete);
-        assert!(
-            second.answer().await.complete,
-            "85 s after its admission, 170 s after its arrival"
-        );
+        assert!(second.answer().await.complete, "85 s after its admission, 170 s after its arrival");
         house.at_rest().await;
     });
 }

@@ -24,12 +24,7 @@ fn turns_of_one_session_follow_one_another_in_order_of_arrival_and_sessions_run_
         .await;
         assert_took(took, 50.0);
         for session in ["a", "b"] {
-            let order: Vec<String> = house
-                .agent
-                .order()
-                .into_iter()
-                .filter(|id| id.starts_with(session))
-                .collect();
+            let order: Vec<String> = house.agent.order().into_iter().filter(|id| id.starts_with(session)).collect();
             assert_eq!(order, (0..10).map(|n| format!("{session}{n}")).collect::<Vec<_>>());
             assert_eq!(house.agent.most(&format!("session:{session}")), 1);
         }

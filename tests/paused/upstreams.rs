@@ -10,10 +10,7 @@ async fn hosts(house: &House, count: usize) -> Vec<String> {
     for _ in 0..count {
         let _ = house.get("/", "").status().await;
     }
-    house.agent.seen()[before..]
-        .iter()
-        .map(|seen| seen.host.clone())
-        .collect()
+    house.agent.seen()[before..].iter().map(|seen| seen.host.clone()).collect()
 }
 
 #[test]
@@ -82,9 +79,7 @@ fn an_answer_that_breaks_off_is_cut_and_never_looks_whole() {
         let house = House::with_one_agent("");
         let answer = house.get("/?pieces=3&every=1&then=break", "").answer().await;
         assert_eq!((answer.status, answer.complete), (200, false));
-        house
-            .agent
-            .set_door("agent", Door::Raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234"));
+        house.agent.set_door("agent", Door::Raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234"));
         let answer = timed(house.get("/", "").answer()).await.1;
         assert_eq!((answer.status, answer.body.len(), answer.complete), (200, 4, false));
         house.at_rest().await;

@@ -131,20 +131,9 @@ impl Agent {
     }
 
     fn begin(&self, host: &str, request: &Request<Incoming>) -> Work {
-        let header = |name| {
-            request
-                .headers()
-                .get(name)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or("")
-                .to_owned()
-        };
+        let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
         let session = header("x-session-id");
-        let mut tags = vec![
-            "all".into(),
-            format!("path:{}", request.uri().path()),
-            format!("host:{host}"),
-        ];
+        let mut tags = vec!["all".into(), format!("path:{}", request.uri().path()), format!("host:{host}")];
         for (kind, name) in [("session", &session), ("tag", &header("x-tag"))] {
             if !name.is_empty() {
                 tags.push(format!("{kind}:{name}"));
@@ -168,18 +157,8 @@ impl Agent {
         }
         let host = host.to_owned();
         state.at_work.push(id.clone());
-        state.seen.push(Seen {
-            session,
-            id,
-            host,
-            hung_up: false,
-        });
-        Work {
-            agent: self.clone(),
-            number: state.seen.len() - 1,
-            tags,
-            done: false,
-        }
+        state.seen.push(Seen { session, id, host, hung_up: false });
+        Work { agent: self.clone(), number: state.seen.len() - 1, tags, done: false }
     }
 
     async fn answer(
@@ -191,11 +170,7 @@ impl Agent {
         let script = Script::of(request.uri().query().unwrap_or(""));
         if request.into_body().collect().await.is_err() {
             // The body broke; nobody waits for this answer.
-            return Ok(Response::new(
-                http_body_util::Empty::new()
-                    .map_err(|never| match never {})
-                    .boxed_unsync(),
-            ));
+            return Ok(Response::new(http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()));
         }
         tokio::time::sleep(script.think).await;
         let status = script.status;
@@ -324,11 +299,7 @@ struct Script {
 
 impl Script {
     fn of(query: &str) -> Self {
-        let value = |name: &str| {
-            query
-                .split('&')
-                .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
-        };
+        let value = |name: &str| query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
         let number = |name: &str, default: f64| value(name).map_or(default, |text| text.parse().expect("a number"));
         Self {
             think: Duration::from_secs_f64(number("think", 0.0)),

@@ -24,32 +24,23 @@ pub struct Answer {
 impl Answer {
     /// The value of the first field of this name.
     pub fn field(&self, name: &str) -> Option<&str> {
-        self.head
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
     /// The reason of a problem; empty if it is none.
     pub fn reason(&self) -> String {
         let problem: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
-        problem
-            .and_then(|problem| Some(problem["reason"].as_str()?.to_owned()))
-            .unwrap_or_default()
+        problem.and_then(|problem| Some(problem["reason"].as_str()?.to_owned())).unwrap_or_default()
     }
 
     pub fn retry_after(&self) -> u64 {
-        self.field("retry-after")
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0)
+        self.field("retry-after").and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 }
 
 impl Client {
     pub fn new(stream: DuplexStream) -> Self {
-        Self {
-            stream,
-            read: Vec::new(),
-        }
+        Self { stream, read: Vec::new() }
     }
 
     /// Writes octets. The gateway may have closed the connection, which is for the answer to tell.
@@ -59,15 +50,8 @@ impl Client {
 
     /// Sends a request with `fields` (each with its line end) and `body`.
     pub async fn request(&mut self, method: &str, target: &str, fields: &str, body: &str) {
-        let length = if body.is_empty() {
-            String::new()
-        } else {
-            format!("Content-Length: {}\r\n", body.len())
-        };
-        self.write(format!(
-            "{method} {target} HTTP/1.1\r\nHost: test\r\n{fields}{length}\r\n{body}"
-        ))
-        .await;
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        self.write(format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{fields}{length}\r\n{body}")).await;
     }
 
     /// Reads more. False at the end of the connection.
@@ -101,27 +85,13 @@ impl Client {
                 if self.more().await {
                     continue;
                 }
-                return Answer {
-                    status: 0,
-                    head: String::new(),
-                    body: Vec::new(),
-                    complete: false,
-                };
+                return Answer { status: 0, head: String::new(), body: Vec::new(), complete: false };
             };
             let head = String::from_utf8_lossy(&self.read[..end]).to_lowercase();
             self.read.drain(..end + 4);
-            let status: u16 = head
-                .split(' ')
-                .nth(1)
-                .and_then(|code| code.parse().ok())
-                .expect("a status line");
+            let status: u16 = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
             if status >= 200 || status == 101 {
-                return Answer {
-                    status,
-                    head,
-                    body: Vec::new(),
-                    complete: false,
-                };
+                return Answer { status, head, body: Vec::new(), complete: false };
             }
         }
     }
@@ -141,10 +111,7 @@ impl Client {
                 answer.body.extend(piece);
             }
         } else {
-            let length = answer
-                .field("content-length")
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0);
+            let length = answer.field("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
             while self.read.len() < length && self.more().await {}
             answer.complete = self.read.len() >= length;
             let length = length.min(self.read.len());

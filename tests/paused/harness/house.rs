@@ -33,17 +33,8 @@ impl House {
         let compiled = compile::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
         let agent = Agent::default();
         let control = Control::new(file, compiled, Arc::new(agent.clone())).expect("it has no token file");
-        let service = Service {
-            proxy: control.proxy(),
-            stage: control.stage.subscribe(),
-        };
-        Self {
-            control,
-            agent,
-            service,
-            folder,
-            tasks: Vec::new(),
-        }
+        let service = Service { proxy: control.proxy(), stage: control.stage.subscribe() };
+        Self { control, agent, service, folder, tasks: Vec::new() }
     }
 
     /// With [`ONE_AGENT`] before `policy`.
@@ -110,13 +101,9 @@ impl House {
     /// The sum of all samples of a metric, of which the labels contain `part`.
     pub fn metric(&self, name: &str, part: &str) -> f64 {
         let text = String::from_utf8(self.control.metrics.text()).expect("metrics are text");
-        let samples = text
-            .lines()
-            .filter_map(|line| line.strip_prefix(name))
-            .filter(|rest| rest.starts_with(['{', ' ']));
-        let samples = samples
-            .filter(|rest| rest.contains(part))
-            .filter_map(|rest| rest.rsplit_once(' '));
+        let samples =
+            text.lines().filter_map(|line| line.strip_prefix(name)).filter(|rest| rest.starts_with(['{', ' ']));
+        let samples = samples.filter(|rest| rest.contains(part)).filter_map(|rest| rest.rsplit_once(' '));
         samples.map(|(_, value)| value.parse::<f64>().expect("a number")).sum()
     }
 
@@ -125,16 +112,8 @@ impl House {
         settle().await;
         let admission = &self.control.admission;
         assert_eq!(admission.roll.len(), 0, "requests on the roll");
-        assert_eq!(
-            (admission.gate.in_use(), admission.gate.waiting()),
-            (0, 0),
-            "places in use, waiting for one"
-        );
-        assert_eq!(
-            (admission.sessions.active(), admission.sessions.waiting()),
-            (0, 0),
-            "sessions, waiting for a turn"
-        );
+        assert_eq!((admission.gate.in_use(), admission.gate.waiting()), (0, 0), "places in use, waiting for one");
+        assert_eq!((admission.sessions.active(), admission.sessions.waiting()), (0, 0), "sessions, waiting for a turn");
         assert_eq!(admission.held.total(), 0, "bytes held");
         for upstream in &self.control.edition.load().upstreams {
             for server in &upstream.servers {
