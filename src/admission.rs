@@ -64,12 +64,9 @@ pub struct Admission {
     registry: Mutex<Registry>,
     /// For `Retry-After` of a full queue.
     pace: Pace,
-    /// When room for keys was made last, in nanoseconds after the start.
-    last_room: AtomicU64,
+    /// When room for keys may be made next, in nanoseconds after the start.
+    room_due: AtomicU64,
 }
-
-/// A million keys take tens of milliseconds to look through.
-const ROOM_EVERY_NANOS: u64 = 10_000_000;
 
 /// What is known by name from one policy to the next.
 #[derive(Debug, Default)]
@@ -97,7 +94,7 @@ impl Admission {
             metrics,
             registry: Mutex::new(Registry::default()),
             pace: Pace::new(),
-            last_room: AtomicU64::new(0),
+            room_due: AtomicU64::new(0),
         }
     }
 
@@ -164,13 +161,15 @@ impl Admission {
         rates.iter().for_each(|rate| rate.table.forget_full());
     }
 
-    /// Makes room for a key by forgetting those that say nothing. At most once in a while: the next sweep is near.
+    /// Makes room for a key by forgetting those that say nothing. It takes a tenth of the time at most: with a million
+    /// keys to look through, the next sweep is nearer than its end.
     fn make_room(&self) {
-        let now = nanos(time::now().saturating_duration_since(self.pace.start));
-        let last = self.last_room.load(Relaxed);
-        let due = last == 0 || now.saturating_sub(last) >= ROOM_EVERY_NANOS;
-        if due && self.last_room.compare_exchange(last, now.max(1), Relaxed, Relaxed).is_ok() {
+        let now = || nanos(time::now().saturating_duration_since(self.pace.start));
+        let (due, began) = (self.room_due.load(Relaxed), now());
+        if began >= due && self.room_due.compare_exchange(due, u64::MAX, Relaxed, Relaxed).is_ok() {
             self.sweep();
+            let ended = now();
+            self.room_due.store(ended.saturating_add((ended - began).saturating_mul(10)), Relaxed);
         }
     }
 

@@ -5,6 +5,7 @@ mod auto;
 mod cancel;
 mod finish;
 mod half_close;
+mod mid_upload;
 
 fn policy(abandoned: &str, limits: &str) -> String {
     format!("limits: {{ {limits} }}\ndefaults: {{ {abandoned} }}\n")

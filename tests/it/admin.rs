@@ -1,6 +1,7 @@
 //! What operators, dashboards and scripts read.
 
 mod config;
+mod connecting;
 mod health;
 mod metrics;
 mod reachable;

@@ -1,5 +1,7 @@
 //! The end: nothing new, everything begun finishes, and the exit code says whether it did.
 
+mod asked_twice;
 mod cut;
 mod delay;
 mod finish;
+mod silent_connections;

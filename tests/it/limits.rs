@@ -11,6 +11,7 @@ mod queue_full;
 mod queue_share;
 mod queue_timeout;
 mod remembered_keys;
+mod tiny_chunks;
 mod waiting_turns;
 
 use crate::harness::{Connection, Gateway, Request};

@@ -3,6 +3,7 @@
 mod bodies;
 mod close_delimited;
 mod early_answer;
+mod early_end_of_http2;
 mod expect;
 mod http2;
 mod interim;
@@ -12,3 +13,4 @@ mod methods;
 mod server_sent_events;
 mod trailers;
 mod upgrade;
+mod uploads_side_by_side;

@@ -1,9 +1,12 @@
 //! So many in a time: who gets a token, who waits for one, and who gets it back.
 
 mod fields;
+mod full_buckets;
 mod keys_are_forgotten;
 mod per;
+mod queue_of_one;
 mod refund;
+mod refund_of_too_large;
 mod reload;
 mod wait;
 

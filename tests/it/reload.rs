@@ -1,6 +1,7 @@
 //! The policy changes while the gateway runs: all or nothing, and nobody who waits or runs notices.
 
 mod bad_policies;
+mod connections_lowered;
 mod restart_needed;
 mod under_load;
 mod waiting;

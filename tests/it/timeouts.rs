@@ -1,5 +1,6 @@
 //! Every wait has an end, and every end its own reason.
 
+mod closed_window;
 mod connect;
 mod idle;
 mod request;
