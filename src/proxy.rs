@@ -25,7 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::admission::{Admission, Arrival};
@@ -34,6 +35,7 @@ use crate::response::ending::Ending;
 use crate::response::refusal::Refusal;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::upstream::pool::Pools;
+use crate::upstream::rest;
 use edition::Edition;
 use identify::Identified;
 use receive::Received;
@@ -130,6 +132,22 @@ struct Refused {
     ending: Ending,
     refusal: Refusal,
     http1: bool,
+    /// What was not read of the request.
+    rest: Option<Rest>,
+}
+
+/// The unread body of a request.
+#[derive(Debug)]
+struct Rest {
+    body: Incoming,
+    /// The client sends it only if it is asked to, and the answer is that it is not.
+    on_demand: bool,
+}
+
+impl Rest {
+    fn of(body: Incoming, headers: &HeaderMap) -> Option<Self> {
+        (!body.is_end_stream()).then(|| Self { body, on_demand: headers.contains_key(header::EXPECT) })
+    }
 }
 
 impl Refused {
@@ -142,6 +160,14 @@ impl Refused {
         );
         exchange.set_deadlines(TAKES_REFUSAL, None);
         exchange.handed_piece();
-        self.refusal.into_response(&exchange.request_id, self.http1)
+        let mut response = self.refusal.into_response(&exchange.request_id, self.http1);
+        if let Some(Rest { body, on_demand }) = self.rest.filter(|_| self.http1) {
+            if on_demand {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            } else if !response.headers().contains_key(header::CONNECTION) {
+                rest::discard(body);
+            }
+        }
+        response
     }
 }

@@ -1,6 +1,7 @@
 //! What came in: the framing of the head, whose request it is, and which session it belongs to.
 //!
-//! All but [`exchange`] are pure functions of the request (and of the policy): no input or output, no clock, no waiting.
+//! All but [`exchange`] are pure functions of the request (and of the policy): no input or output, no clock, no
+//! waiting.
 
 pub mod client_address;
 pub mod exchange;

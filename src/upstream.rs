@@ -12,6 +12,7 @@ pub mod fields;
 pub mod health;
 pub mod pool;
 pub mod registry;
+pub mod rest;
 pub mod send;
 pub mod server;
 pub mod upload;

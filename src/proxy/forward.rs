@@ -161,7 +161,7 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Req
         interim::pass_on(&mut request, exchange);
     }
     let http1 = head.version < Version::HTTP_2;
-    (request, Refused { ending: received.ending, refusal: Refusal::Internal, http1 })
+    (request, Refused { ending: received.ending, refusal: Refusal::Internal, http1, rest: None })
 }
 
 /// The host that the client named; for HTTP/1.0 without one, the first server's.

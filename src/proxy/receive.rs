@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Request, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::{Edition, Proxy, Refused};
+use super::{Edition, Proxy, Refused, Rest};
 use crate::admission::RouteGates;
 use crate::limit::places::FairKey;
 use crate::policy::{FairBy, NormalPath, Target};
@@ -80,7 +80,8 @@ impl Received {
 
     pub(super) fn refuse(self, refusal: impl Into<Refusal>) -> Box<Refused> {
         let http1 = self.head.version < Version::HTTP_2;
-        Box::new(Refused { ending: self.ending, refusal: refusal.into(), http1 })
+        let rest = Rest::of(self.body, &self.head.headers);
+        Box::new(Refused { ending: self.ending, refusal: refusal.into(), http1, rest })
     }
 }
 
@@ -120,7 +121,8 @@ impl Proxy {
             }
             (_, refusal) => {
                 let http1 = head.version < Version::HTTP_2;
-                Err(Box::new(Refused { ending, refusal: refusal.unwrap_or(Refusal::NoRoute), http1 }))
+                let rest = Rest::of(body, &head.headers);
+                Err(Box::new(Refused { ending, refusal: refusal.unwrap_or(Refusal::NoRoute), http1, rest }))
             }
         }
     }

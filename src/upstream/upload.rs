@@ -13,6 +13,7 @@ use tokio::time::Sleep;
 
 use crate::request::exchange::{Exchange, UploadFault};
 use crate::time;
+use crate::upstream::rest;
 
 /// A request body that is counted, timed, and whose failures are told apart from the server's.
 ///
@@ -112,11 +113,24 @@ impl Upload {
         }
     }
 
+    /// Gives up what is left of the body. The client may be sending it still, and then wants to use its connection again.
+    fn let_go(&mut self) {
+        if let Source::Stream(body) = std::mem::replace(&mut self.source, Source::Done) {
+            rest::discard(body);
+        }
+    }
+
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timeout = self.timeout;
         let deadline =
             self.deadline.get_or_insert_with(|| Box::pin(time::sleep_until(time::after(time::now(), timeout))));
         deadline.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 
@@ -143,7 +157,7 @@ impl Body for Upload {
         };
         let Poll::Ready(piece) = Pin::new(body).poll_frame(cx) else {
             if this.exchange.is_upload_stopped(cx) {
-                this.source = Source::Done;
+                this.let_go();
                 return Poll::Ready(Some(Err(UploadBroken(UploadFault::Broken))));
             }
             this.exchange.upload_moved(true);
