@@ -34,7 +34,7 @@ impl Permit {
         on_the_roll: Arc<RollEntry>,
     ) -> Self {
         gates.metrics.in_flight.inc();
-        exchange.enter(Phase::Server);
+        exchange.enter(Phase::Connecting);
         Self { exchange, gates, admission, tokens, since: time::now(), place, turn, _on_the_roll: on_the_roll }
     }
 

@@ -6,7 +6,7 @@
 //! anybody here.
 //!
 //! ```text
-//!   Arriving ─▶ Turn ─▶ Rate ─▶ Place ─▶ Server ─▶ Running ─▶ Answering ─▶ (gone)
+//!   Arriving ─▶ Turn ─▶ Rate ─▶ Place ─▶ Server ─▶ Connecting ─▶ Running ─▶ Answering ─▶ (gone)
 //!               a phase that does not wait is passed through without being seen
 //! ```
 
@@ -40,6 +40,8 @@ pub enum Phase {
     Place,
     /// Has a place, and waits for a server with room.
     Server,
+    /// Waits for nobody any more; no server has it yet.
+    Connecting,
     /// Is at the upstream.
     Running,
     /// The response head has come.
@@ -49,12 +51,13 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Arriving,
         Self::Turn,
         Self::Rate,
         Self::Place,
         Self::Server,
+        Self::Connecting,
         Self::Running,
         Self::Answering,
         Self::Abandoned,
@@ -68,7 +71,7 @@ impl Phase {
             Self::Rate => Some("rate"),
             Self::Place => Some("place"),
             Self::Server => Some("server"),
-            Self::Arriving | Self::Running | Self::Answering | Self::Abandoned => None,
+            Self::Arriving | Self::Connecting | Self::Running | Self::Answering | Self::Abandoned => None,
         }
     }
 
@@ -78,7 +81,7 @@ impl Phase {
         match self {
             Self::Arriving => "arriving",
             Self::Turn | Self::Rate | Self::Place | Self::Server => "waiting",
-            Self::Running | Self::Answering => "running",
+            Self::Connecting | Self::Running | Self::Answering => "running",
             Self::Abandoned => "abandoned",
         }
     }

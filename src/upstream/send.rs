@@ -238,7 +238,7 @@ impl Upstream {
         let mut kept = pools.reuse(&server, &self.policy);
         loop {
             // Nothing of it is at a server, as far as whoever abandons it is concerned.
-            exchange.enter(Phase::Server);
+            exchange.enter(Phase::Connecting);
             let is_kept = kept.is_some();
             let lease = match kept.take() {
                 Some(lease) => lease,

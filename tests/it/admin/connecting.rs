@@ -1,4 +1,4 @@
-//! A request on its way to a server is neither arriving nor running.
+//! A request on its way to a server waits in no queue any more: it has its turn and its place.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ fn socket() -> Socket {
 }
 
 #[test]
-fn a_request_whose_server_does_not_pick_up_waits_for_it() {
+fn a_request_whose_server_does_not_pick_up_waits_in_no_queue() {
     // Its backlog is full, and Linux then drops what asks to connect.
     let deaf = socket();
     deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
@@ -34,9 +34,13 @@ fn a_request_whose_server_does_not_pick_up_waits_for_it() {
     let connecting = gateway.begin(&get("/").session("a"));
     eventually("it is on its way", || gateway.json("/status")["limits"]["in_flight"] == 1);
     let request = &gateway.json("/sessions/a")["requests"][0];
-    assert_eq!((&request["state"], &request["waiting_for"]), (&"waiting".into(), &"server".into()), "{request}");
+    assert_eq!(
+        (&request["state"], &request["waiting_for"]),
+        (&"running".into(), &serde_json::Value::Null),
+        "{request}"
+    );
     let health = gateway.json("/health");
-    assert_eq!((&health["processing"], &health["queue_depth"]), (&0.into(), &1.into()), "{health}");
+    assert_eq!((&health["processing"], &health["queue_depth"]), (&1.into(), &0.into()), "{health}");
     connecting.leave();
 }
 
