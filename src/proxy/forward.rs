@@ -219,6 +219,8 @@ fn failed(error: SendError, permit: Arc<Permit>) -> Refusal {
                 abandoned::finish(to_its_end(Err(error)), Arc::new(permit), policy.abandoned_limit);
             } else if at_work {
                 abandoned::cancelled(&permit);
+                // The connection is closed before turn and place pass on.
+                drop(error);
             }
         }
         // Nobody else holds it once the sending has ended.

@@ -1,5 +1,6 @@
 //! The end: nothing new, everything begun finishes, and the exit code says whether it did.
 
+mod abandoned_work;
 mod asked_twice;
 mod cut;
 mod delay;
