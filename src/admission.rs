@@ -10,11 +10,13 @@
 mod arrival;
 mod gates;
 mod permit;
+mod quota;
 mod rejection;
 mod roll;
 mod tokens;
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -22,7 +24,8 @@ use std::time::{Duration, Instant};
 pub use arrival::{Arrival, Visitor};
 pub use gates::{RateLimiter, RateState, RouteGates};
 pub use permit::Permit;
-pub use rejection::{QueueScope, Quota, Rejection};
+pub use quota::{Allowance, Quota};
+pub use rejection::{QueueScope, Rejection};
 pub use roll::{Roll, RollEntry};
 pub use tokens::RateKey;
 
@@ -39,10 +42,17 @@ use crate::telemetry::metrics::Metrics;
 use crate::time;
 
 /// The lane of one session: requests of all routes that share the lane's name take turns together.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneKey {
     pub lane: Arc<str>,
     pub session: SessionKey,
+}
+
+impl Hash for LaneKey {
+    /// Few lanes share a key, so its hash, which it brings with it, is enough.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.session.hash(state);
+    }
 }
 
 /// The lanes of all sessions.
@@ -63,7 +73,7 @@ pub struct Admission {
     metrics: Arc<Metrics>,
     registry: Mutex<Registry>,
     /// For `Retry-After` of a full queue.
-    pace: Pace,
+    pace: Arc<Pace>,
     /// When room for keys may be made next, in nanoseconds after the start.
     room_due: AtomicU64,
 }
@@ -93,7 +103,7 @@ impl Admission {
             keys,
             metrics,
             registry: Mutex::new(Registry::default()),
-            pace: Pace::new(),
+            pace: Arc::new(Pace::new()),
             room_due: AtomicU64::new(0),
         }
     }
@@ -136,6 +146,7 @@ impl Admission {
                 upstream: upstreams[route.upstream],
                 rates: limiters,
                 metrics: Arc::new(self.metrics.route(&route.name)),
+                pace: self.pace.clone(),
             }));
         }
         registry.rates = rates;
@@ -155,10 +166,18 @@ impl Admission {
         gates
     }
 
-    /// Forgets the rate-limit keys that say nothing any more. Call it now and then.
+    /// Forgets the rate-limit keys that say nothing any more.
     pub fn sweep(&self) {
-        let rates: Vec<_> = self.registry.lock().rates.values().cloned().collect();
-        rates.iter().for_each(|rate| rate.table.forget_full());
+        self.rates().iter().for_each(|rate| rate.table.forget_full());
+    }
+
+    /// Forgets some of them, and others the next time, so that nobody waits long for it. Call it every second.
+    pub fn sweep_in_parts(&self) {
+        self.rates().iter().for_each(|rate| rate.table.forget_some_full());
+    }
+
+    fn rates(&self) -> Vec<Arc<RateState>> {
+        self.registry.lock().rates.values().cloned().collect()
     }
 
     /// Makes room for a key by forgetting those that say nothing. It takes a tenth of the time at most: with a million
@@ -220,10 +239,13 @@ impl Pace {
         Self { start: time::now(), last: AtomicU64::new(0), between: AtomicU64::new(0), held: AtomicU64::new(0) }
     }
 
-    fn permit_came_back(&self, held: Duration) {
-        let now = nanos(time::now().saturating_duration_since(self.start));
-        let between = now.saturating_sub(self.last.swap(now, Relaxed));
-        for (mean, sample) in [(&self.between, between), (&self.held, nanos(held))] {
+    /// A permit came back `now` that was given at `since`.
+    fn permit_came_back(&self, since: Instant, now: Instant) {
+        let held = nanos(now.saturating_duration_since(since));
+        let now = nanos(now.saturating_duration_since(self.start));
+        let between = now.saturating_sub(self.last.load(Relaxed));
+        self.last.store(now, Relaxed);
+        for (mean, sample) in [(&self.between, between), (&self.held, held)] {
             let old = mean.load(Relaxed);
             mean.store(if old == 0 { sample } else { old - old / 8 + sample / 8 }, Relaxed);
         }

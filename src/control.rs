@@ -174,14 +174,14 @@ impl Control {
 
     /// The proxy of one worker: its connections to the servers are its own.
     #[must_use]
-    pub fn proxy(&self) -> Proxy {
-        Proxy {
+    pub fn proxy(&self) -> Arc<Proxy> {
+        Arc::new(Proxy {
             edition: self.edition.clone(),
             admission: self.admission.clone(),
             pools: Arc::new(Pools::new(self.dial.clone())),
             lifecycle: self.lifecycle.clone(),
             unrouted: Arc::new(self.metrics.route(NO_ROUTE)),
-        }
+        })
     }
 
     /// Runs the health checks of whichever edition is in force. Never ends.

@@ -6,7 +6,7 @@
 //! | heart | shell | decides |
 //! |---|---|---|
 //! | [`lane::Lane`] | [`lanes::Lanes`] | whose turn it is, per key, first come first served |
-//! | [`places::Places`] | [`gate::Gate`] | who gets the next free place, across routes and upstreams |
+//! | [`places::Places`], [`places::counts::Counts`] | [`gate::Gate`] | who gets the next free place, across routes and upstreams |
 //! | [`rate::RateTable`] | | whether a token is there (GCRA, by governor) |
 //! | [`held_bytes::HeldBytes`] | | whether one more body may be held in memory |
 //! | [`keys::KeyBudget`] | | whether one more key may be remembered |

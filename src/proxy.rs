@@ -20,7 +20,8 @@ mod interim;
 mod receive;
 mod tunnel;
 
-use std::future::Future;
+use std::future::{Future, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ use receive::Received;
 pub use receive::{Lifecycle, Peer};
 
 /// Everything that serving a request needs. One for each worker: the connections to the servers are its own.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Proxy {
     pub edition: Arc<ArcSwap<Edition>>,
     pub admission: Arc<Admission>,
@@ -53,53 +54,34 @@ pub struct Proxy {
     pub unrouted: Arc<RouteMetrics>,
 }
 
-/// How far a request came before it has to wait.
-enum Standing {
-    /// In line; all that remains is to wait.
-    InLine(Box<(Identified, Arrival)>),
-    /// Its key stands in the body.
-    BodyFirst(Box<Received>),
-}
+/// A request that is being served.
+pub type Serving = Pin<Box<dyn Future<Output = Response<ProxyBody>> + Send>>;
 
 impl Proxy {
     /// Serves one request of `peer`.
     ///
     /// Dropping the future is how a client leaves: it leaves every line at once. What a server already works on is
     /// finished or cancelled as the route's `abandoned` says.
-    pub fn call(
-        &self,
-        request: Request<Incoming>,
-        peer: &Peer,
-    ) -> impl Future<Output = Response<ProxyBody>> + Send + use<> {
-        let proxy = self.clone();
-        let standing = self.stand(request, peer);
-        async move {
-            match standing {
-                Ok(Standing::InLine(waiting)) => {
-                    let (identified, arrival) = *waiting;
-                    proxy.serve(identified, arrival).await
-                }
-                Ok(Standing::BodyFirst(received)) => match identify::from_body(*received, &proxy.admission).await {
-                    Ok(identified) => match proxy.arrive(identified) {
-                        Ok((identified, arrival)) => proxy.serve(identified, arrival).await,
-                        Err(refused) => refused.respond(),
-                    },
-                    Err(refused) => refused.respond(),
-                },
-                Err(refused) => refused.respond(),
-            }
+    pub fn call(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Serving {
+        match self.receive(request, peer).and_then(identify::from_head) {
+            Ok(Ok(identified)) => match self.arrive(identified) {
+                Ok((identified, arrival)) => self.clone().serve(identified, arrival),
+                Err(refused) => Box::pin(ready(refused.respond())),
+            },
+            // Its key stands in the body.
+            Ok(Err(received)) => Box::pin(self.clone().read_first(received)),
+            Err(refused) => Box::pin(ready(refused.respond())),
         }
     }
 
-    /// As far as a request comes without waiting.
-    fn stand(&self, request: Request<Incoming>, peer: &Peer) -> Result<Standing, Box<Refused>> {
-        let received = self.receive(request, peer)?;
-        match identify::from_head(received)? {
-            Ok(identified) => {
-                let (identified, arrival) = self.arrive(identified)?;
-                Ok(Standing::InLine(Box::new((identified, arrival))))
-            }
-            Err(received) => Ok(Standing::BodyFirst(Box::new(received))),
+    async fn read_first(self: Arc<Self>, received: Box<Received>) -> Response<ProxyBody> {
+        let arrived = match identify::from_body(received, &self.admission).await {
+            Ok(identified) => self.arrive(identified),
+            Err(refused) => Err(refused),
+        };
+        match arrived {
+            Ok((identified, arrival)) => self.serve(identified, arrival).await,
+            Err(refused) => refused.respond(),
         }
     }
 
@@ -115,10 +97,16 @@ impl Proxy {
     }
 
     /// From the line to the response head.
-    async fn serve(&self, identified: Identified, arrival: Arrival) -> Response<ProxyBody> {
-        match arrival.admitted().await {
-            Ok(permit) => forward::forward(self, identified, permit).await,
-            Err(rejection) => identified.received.refuse(rejection).respond(),
+    fn serve(self: Arc<Self>, mut identified: Identified, arrival: Arrival) -> Serving {
+        match arrival.at_once(&self.admission, identified.received.ending.on_the_roll()) {
+            Ok(Ok(permit)) => forward::forward(self, identified, permit),
+            Ok(Err(rejection)) => Box::pin(ready(identified.received.refuse(rejection).respond())),
+            Err(waiting) => Box::pin(async move {
+                match waiting.admitted(&self.admission, identified.received.ending.on_the_roll()).await {
+                    Ok(permit) => forward::forward(self, identified, permit).await,
+                    Err(rejection) => identified.received.refuse(rejection).respond(),
+                }
+            }),
         }
     }
 }

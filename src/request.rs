@@ -11,7 +11,6 @@ pub mod ids;
 pub mod json_pointer;
 pub mod session_key;
 
-pub use client_address::client_address;
 pub use framing::{BadHead, check_head};
 pub use ids::RequestId;
 pub use session_key::{BadKey, HeadLookup, HeadView, KeyLookup, SessionKey, Tenant};

@@ -3,5 +3,4 @@
 pub mod abandoned;
 pub mod body;
 pub mod ending;
-pub mod rate_limit_fields;
 pub mod refusal;

@@ -46,6 +46,8 @@ struct Shared {
     slot_came_back: Notify,
     /// First come, first served where all servers are at their own limits; by server where it must be that one.
     lines: Arc<Lanes<Option<u64>, ()>>,
+    /// How many stand in them.
+    in_line: AtomicUsize,
 }
 
 impl Upstream {

@@ -355,3 +355,92 @@ fn a_lowered_limit_drains_and_loses_nobody() {
         house.at_rest();
     });
 }
+
+#[test]
+fn what_is_taken_of_a_route_for_a_moment_is_not_missing_to_who_waits_for_it() {
+    model(|| {
+        // Whoever finds its route free and the gateway full gives the route back, and the other may wait for that.
+        let house = GateHouse::new(1, Some(1));
+        let running = Arc::new(Running::default());
+        let holder = house.arrive(1);
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let (house, running) = (house.clone(), running.clone());
+                thread::spawn(move || take_place(house.arrive(0), &running))
+            })
+            .collect();
+        drop(holder);
+        others.into_iter().for_each(|other| other.join().expect("no panic"));
+        assert_eq!((running.most(), running.total()), (1, 2));
+        house.at_rest();
+    });
+}
+
+#[test]
+fn nobody_who_comes_later_overtakes_who_waits() {
+    model(|| {
+        let house = GateHouse::new(1, None);
+        let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let come = |order: &std::sync::Mutex<Vec<u8>>, who| order.lock().expect("no panic").push(who);
+        let holder = house.arrive(0);
+        let mut first = house.arrive(0);
+        let late = {
+            let (house, order) = (house.clone(), order.clone());
+            thread::spawn(move || {
+                let mut place = house.arrive(1);
+                wait_for(place.granted());
+                come(&order, 2);
+            })
+        };
+        let leaving = thread::spawn(move || drop(holder));
+        wait_for(first.granted());
+        come(&order, 1);
+        drop(first);
+        leaving.join().expect("no panic");
+        late.join().expect("no panic");
+        assert_eq!(*order.lock().expect("no panic"), [1, 2]);
+        house.at_rest();
+    });
+}
+
+#[test]
+fn a_limit_raised_while_some_come_and_go_lets_in_who_waits() {
+    model(|| {
+        let house = GateHouse::new(1, None);
+        let running = Arc::new(Running::default());
+        let holder = house.arrive(0);
+        let coming = {
+            let (house, running) = (house.clone(), running.clone());
+            thread::spawn(move || take_place(house.arrive(1), &running))
+        };
+        // The holder stays until the other one has run: only the higher limit lets it in.
+        house.resize(2, None);
+        coming.join().expect("no panic");
+        drop(holder);
+        assert_eq!(running.total(), 1);
+        house.at_rest();
+    });
+}
+
+#[test]
+fn a_limit_lowered_while_others_come_is_never_exceeded_after_it() {
+    model(|| {
+        let house = GateHouse::new(2, None);
+        let running = Arc::new(Running::default());
+        let passing = house.arrive(0);
+        let coming: Vec<_> = (0..2)
+            .map(|route| {
+                let (house, running) = (house.clone(), running.clone());
+                thread::spawn(move || {
+                    // Each of the two has lowered it before it comes, so they never run together.
+                    house.resize(1, None);
+                    take_place(house.arrive(route), &running);
+                })
+            })
+            .collect();
+        drop(passing);
+        coming.into_iter().for_each(|one| one.join().expect("no panic"));
+        assert_eq!((running.most(), running.total()), (1, 2));
+        house.at_rest();
+    });
+}

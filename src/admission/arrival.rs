@@ -15,7 +15,7 @@ use crate::limit::held_bytes::HeldBody;
 use crate::limit::lanes::LaneRefused;
 use crate::limit::places::{FairKey, QueueFull, Wish};
 use crate::limit::rate::NotTaken;
-use crate::policy::{Limits, Priority, WhenExceeded};
+use crate::policy::{Limits, Priority, Session, WhenExceeded};
 use crate::request::exchange::{Exchange, Phase};
 use crate::request::session_key::SessionKey;
 use crate::telemetry::metrics::QueueMetrics;
@@ -25,12 +25,10 @@ use crate::time;
 #[derive(Debug)]
 pub struct Visitor<'a> {
     /// `None`: it waits for no other request, and counts by its client's address.
-    pub session: Option<SessionKey>,
+    pub session: Option<&'a SessionKey>,
     pub client: IpAddr,
     pub fair: FairKey,
     pub headers: &'a HeaderMap,
-    /// Its line on the roll, which its permit keeps for as long as work goes on.
-    pub on_the_roll: Arc<RollEntry>,
     /// The body, if it was read for the session key.
     pub held: Option<HeldBody>,
 }
@@ -38,7 +36,6 @@ pub struct Visitor<'a> {
 /// A request that stands in its session's line.
 #[derive(Debug)]
 pub struct Arrival {
-    admission: Arc<Admission>,
     gates: Arc<RouteGates>,
     exchange: Arc<Exchange>,
     tokens: Tokens,
@@ -48,7 +45,48 @@ pub struct Arrival {
     fair: FairKey,
     queue_timeout: Duration,
     held: Option<HeldBody>,
-    on_the_roll: Arc<RollEntry>,
+}
+
+/// What a request has to wait for first.
+#[derive(Debug)]
+enum Waits {
+    Turn,
+    Rate,
+    Place(Place),
+}
+
+/// The place of a request that was let in; exempt routes take none.
+type Passed = Result<Option<Place>, Rejection>;
+
+/// An arrival that waits for the first of what it needs.
+#[derive(Debug)]
+pub struct Waiting {
+    arrival: Arrival,
+    waits: Waits,
+}
+
+impl Waiting {
+    /// Waits for the turn, for the rate limits that wait, and for a place. The permit takes over the line on the roll.
+    ///
+    /// Cancel safe in the one way that counts: dropped at any point, it leaves every line that it stands in. Its tokens
+    /// stay spent.
+    ///
+    /// # Errors
+    /// A [`Rejection`]; every token has been given back.
+    pub async fn admitted(
+        self: Box<Self>,
+        admission: &Admission,
+        on_the_roll: &mut Option<RollEntry>,
+    ) -> Result<Permit, Rejection> {
+        let Self { mut arrival, waits } = *self;
+        let exchange = arrival.exchange.clone();
+        let passed = tokio::select! {
+            biased;
+            passed = arrival.pass(admission, waits) => passed,
+            () = exchange.interrupted() => Err(Rejection::Interrupted),
+        };
+        arrival.decided(passed, on_the_roll)
+    }
 }
 
 impl Admission {
@@ -58,7 +96,7 @@ impl Admission {
     /// # Errors
     /// A [`Rejection`]; every token that was taken on the way has been given back.
     pub fn arrive(
-        self: &Arc<Self>,
+        &self,
         gates: &Arc<RouteGates>,
         visitor: Visitor<'_>,
         exchange: &Arc<Exchange>,
@@ -67,33 +105,30 @@ impl Admission {
         let mut tokens = Tokens::default();
         let mut waits = Vec::new();
         for (place, limiter) in gates.rates.iter().enumerate() {
-            let key = RateKey::of(&limiter.policy.per, visitor.session.as_ref(), visitor.client, visitor.headers);
+            let key = || RateKey::of(&limiter.policy.per, visitor.session, visitor.client, visitor.headers);
             match limiter.policy.when_exceeded {
-                WhenExceeded::Wait { .. } => waits.push((place, key)),
+                WhenExceeded::Wait { .. } => waits.push((place, key())),
                 WhenExceeded::Reject => {
-                    let taken = tokens.take(&limiter.state, &key).or_else(|not_taken| match not_taken {
+                    let taken = tokens.take(gates, place, key()).or_else(|not_taken| match not_taken {
                         NotTaken::Wait(_) => Err(not_taken),
                         NotTaken::Keys => {
                             self.make_room();
-                            tokens.take(&limiter.state, &key)
+                            tokens.take(gates, place, key())
                         }
                     });
                     if let Err(not_taken) = taken {
-                        tokens.give_back();
+                        tokens.give_back(gates);
                         return Err(limiter.rejection(not_taken));
                     }
                 }
             }
         }
-        let turn = match self.stand_in_line(gates, visitor.session, exchange) {
-            Ok(turn) => turn,
-            Err(rejection) => {
-                tokens.give_back();
-                return Err(rejection);
-            }
+        let turn = match (&gates.policy.session, visitor.session) {
+            (Some(session), Some(key)) if !gates.policy.exempt => self.stand_in_line(gates, session, key, exchange),
+            _ => Ok(None),
         };
+        let turn = turn.inspect_err(|_| tokens.give_back(gates))?;
         Ok(Arrival {
-            admission: self.clone(),
             gates: gates.clone(),
             exchange: exchange.clone(),
             tokens,
@@ -102,28 +137,27 @@ impl Admission {
             fair: visitor.fair,
             queue_timeout: limits.queue_timeout,
             held: visitor.held,
-            on_the_roll: visitor.on_the_roll,
         })
     }
 
     fn stand_in_line(
         &self,
         gates: &RouteGates,
-        key: Option<SessionKey>,
+        session: &Session,
+        key: &SessionKey,
         exchange: &Arc<Exchange>,
     ) -> Result<Option<SessionTurn>, Rejection> {
-        let (Some(session), Some(key), false) = (&gates.policy.session, key, gates.policy.exempt) else {
-            return Ok(None);
+        let (width, depth) = (session.concurrency.get() as usize, session.queue as usize);
+        let arrive = || {
+            let key = LaneKey { lane: session.lane.clone(), session: key.clone() };
+            self.sessions.arrive(key, width, depth, exchange.clone())
         };
-        let width = session.concurrency.get() as usize;
-        let key = LaneKey { lane: session.lane.clone(), session: key };
-        let depth = session.queue as usize;
-        let arrived = self.sessions.arrive(key.clone(), width, depth, exchange.clone()).or_else(|refused| {
+        let arrived = arrive().or_else(|refused| {
             if refused == LaneRefused::Full {
                 return Err(refused);
             }
             self.make_room();
-            self.sessions.arrive(key, width, depth, exchange.clone())
+            arrive()
         });
         match arrived {
             Ok(turn) => {
@@ -143,82 +177,126 @@ impl Admission {
 }
 
 impl Arrival {
-    /// Waits for the turn, for the rate limits that wait, and for a place.
-    ///
-    /// Cancel safe in the one way that counts: dropped at any point, it leaves every line that it stands in. Its tokens
-    /// stay spent then, since the client left.
+    /// Whether it is let in, where there is nothing to wait for. The permit takes over the line on the roll.
     ///
     /// # Errors
-    /// A [`Rejection`]; every token has been given back.
-    pub async fn admitted(mut self) -> Result<Permit, Rejection> {
-        let exchange = self.exchange.clone();
-        let passed = tokio::select! {
-            biased;
-            passed = self.pass() => passed,
-            () = exchange.interrupted() => Err(Rejection::Interrupted),
-        };
+    /// The one who waits, with all that it stands in.
+    pub fn at_once(
+        mut self,
+        admission: &Admission,
+        on_the_roll: &mut Option<RollEntry>,
+    ) -> Result<Result<Permit, Rejection>, Box<Waiting>> {
+        match self.pass_at_once(admission) {
+            Ok(passed) => Ok(self.decided(passed, on_the_roll)),
+            Err(waits) => Err(Box::new(Waiting { arrival: self, waits })),
+        }
+    }
+
+    fn decided(mut self, passed: Passed, on_the_roll: &mut Option<RollEntry>) -> Result<Permit, Rejection> {
         match passed {
-            Ok(place) => Ok(Permit::new(
-                self.admission,
-                self.gates,
-                self.exchange,
-                self.tokens,
-                self.turn,
-                place,
-                self.on_the_roll,
-            )),
+            Ok(place) => Ok(Permit::new(self.gates, self.exchange, self.tokens, self.turn, place, on_the_roll.take())),
             Err(rejection) => {
-                self.tokens.give_back();
+                self.tokens.give_back(&self.gates);
                 Err(rejection)
             }
         }
     }
 
-    async fn pass(&mut self) -> Result<Option<Place>, Rejection> {
-        self.wait_for_turn().await?;
-        for (place, key) in std::mem::take(&mut self.waits) {
-            self.wait_for_rate(place, key).await?;
+    /// As far as it comes without waiting.
+    fn pass_at_once(&mut self, admission: &Admission) -> Result<Passed, Waits> {
+        match &self.turn {
+            Some(turn) if !turn.is_granted() => return Err(Waits::Turn),
+            Some(_) => self.gates.metrics.turn.wait.observe(0.0),
+            None => {}
         }
-        let place = if self.gates.policy.exempt { None } else { Some(self.wait_for_place().await?) };
-        self.held = None;
-        Ok(place)
+        if !self.waits.is_empty() {
+            return Err(Waits::Rate);
+        }
+        self.place_at_once(admission).map_err(Waits::Place)
     }
 
-    async fn wait_for_turn(&mut self) -> Result<(), Rejection> {
-        let (Some(turn), Some(session)) = (&mut self.turn, &self.gates.policy.session) else {
-            return Ok(());
+    /// A place, if there is one or none is needed; otherwise one in the line.
+    fn place_at_once(&mut self, admission: &Admission) -> Result<Passed, Place> {
+        let passed = if self.gates.policy.exempt {
+            Ok(None)
+        } else {
+            let arrived = match self.ask_for_place(admission) {
+                Ok(place) if !place.is_granted() => return Err(place),
+                arrived => arrived,
+            };
+            self.gates.metrics.place.wait.observe(0.0);
+            arrived.map(Some)
         };
-        let queueing = Queueing::new(&self.gates.metrics.turn, &self.exchange);
-        if turn.is_granted() {
-            return Ok(());
-        }
-        let queueing = queueing.waits(Phase::Turn);
-        if within(session.queue_timeout, queueing.since, turn.granted()).await.is_some() {
-            return Ok(());
-        }
-        Err(Rejection::SessionQueueTimeout {
-            waited: session.queue_timeout,
-            retry_after: self.admission.pace.turn_time(1),
+        self.held = None;
+        Ok(passed)
+    }
+
+    fn ask_for_place(&self, admission: &Admission) -> Result<Place, Rejection> {
+        let class = match self.gates.policy.priority {
+            Priority::High => 0,
+            Priority::Normal => 1,
+            Priority::Low => 2,
+        };
+        let wish = Wish { route: self.gates.scope, upstream: self.gates.upstream, class, key: self.fair };
+        admission.gate.arrive(wish).map_err(|full| Rejection::QueueFull {
+            scope: match full {
+                QueueFull::Limit => QueueScope::Requests,
+                QueueFull::Share => QueueScope::RequestsShare,
+            },
+            retry_after: admission.pace.gate_time(admission.gate.waiting() + 1),
         })
     }
 
-    async fn wait_for_rate(&mut self, place: usize, key: RateKey) -> Result<(), Rejection> {
-        let limiter = &self.gates.rates[place];
+    async fn pass(&mut self, admission: &Admission, waits: Waits) -> Passed {
+        let place = match waits {
+            Waits::Place(place) => place,
+            first @ (Waits::Turn | Waits::Rate) => {
+                if matches!(first, Waits::Turn) {
+                    self.wait_for_turn(admission).await?;
+                }
+                for (place, key) in std::mem::take(&mut self.waits) {
+                    self.wait_for_rate(admission, place, key).await?;
+                }
+                match self.place_at_once(admission) {
+                    Ok(passed) => return passed,
+                    Err(place) => place,
+                }
+            }
+        };
+        let place = self.wait_for_place(admission, place).await?;
+        self.held = None;
+        Ok(Some(place))
+    }
+
+    async fn wait_for_turn(&mut self, admission: &Admission) -> Result<(), Rejection> {
+        let (Some(turn), Some(session)) = (&mut self.turn, &self.gates.policy.session) else {
+            return Ok(());
+        };
+        let queueing = Queueing::new(&self.gates.metrics.turn, &self.exchange).waits(Phase::Turn);
+        if within(session.queue_timeout, queueing.since, turn.granted()).await.is_some() {
+            return Ok(());
+        }
+        Err(Rejection::SessionQueueTimeout { waited: session.queue_timeout, retry_after: admission.pace.turn_time(1) })
+    }
+
+    async fn wait_for_rate(&mut self, admission: &Admission, place: usize, key: RateKey) -> Result<(), Rejection> {
+        let gates = &self.gates;
+        let limiter = &gates.rates[place];
         let WhenExceeded::Wait { queue, queue_timeout } = limiter.policy.when_exceeded else {
             return Ok(());
         };
-        let queueing = Queueing::new(&self.gates.metrics.rate, &self.exchange);
+        let queueing = Queueing::new(&gates.metrics.rate, &self.exchange);
         let state = &limiter.state;
         // First come, first served before each bucket: the head of a line of its own sleeps until its token is there.
         // That head waits as well, so one less may stand behind it.
         let behind = queue.saturating_sub(1) as usize;
-        let mut line = match self.admission.rate_lines.arrive((state.id, key.clone()), 1, behind, ()) {
+        let mut line = match admission.rate_lines.arrive((state.id, key.clone()), 1, behind, ()) {
             Ok(line) => line,
             Err(LaneRefused::Full) => return Err(limiter.rejection(NotTaken::Wait(state.table.until_full(&key)))),
             Err(LaneRefused::Keys) => return Err(limiter.rejection(NotTaken::Keys)),
         };
         let tokens = &mut self.tokens;
-        if line.is_granted() && tokens.take(state, &key).is_ok() {
+        if line.is_granted() && tokens.take(gates, place, key.clone()).is_ok() {
             return Ok(());
         }
         let queueing = queueing.waits(Phase::Rate);
@@ -226,7 +304,7 @@ impl Arrival {
         let taken = within(queue_timeout, queueing.since, async {
             line.granted().await;
             loop {
-                match tokens.take(state, &key) {
+                match tokens.take(gates, place, key.clone()) {
                     Ok(()) => return Ok(()),
                     Err(NotTaken::Keys) => return Err(NotTaken::Keys),
                     Err(NotTaken::Wait(wait)) => {
@@ -242,32 +320,14 @@ impl Arrival {
         }
     }
 
-    async fn wait_for_place(&mut self) -> Result<Place, Rejection> {
-        let queueing = Queueing::new(&self.gates.metrics.place, &self.exchange);
-        let class = match self.gates.policy.priority {
-            Priority::High => 0,
-            Priority::Normal => 1,
-            Priority::Low => 2,
-        };
-        let wish = Wish { route: self.gates.scope, upstream: self.gates.upstream, class, key: self.fair };
-        let pace = &self.admission.pace;
-        let gate = &self.admission.gate;
-        let mut place = gate.arrive(wish).map_err(|full| Rejection::QueueFull {
-            scope: match full {
-                QueueFull::Limit => QueueScope::Requests,
-                QueueFull::Share => QueueScope::RequestsShare,
-            },
-            retry_after: pace.gate_time(gate.waiting() + 1),
-        })?;
-        if place.is_granted() {
-            return Ok(place);
-        }
-        let queueing = queueing.waits(Phase::Place);
+    async fn wait_for_place(&mut self, admission: &Admission, mut place: Place) -> Result<Place, Rejection> {
+        let queueing = Queueing::new(&self.gates.metrics.place, &self.exchange).waits(Phase::Place);
         match within(self.queue_timeout, queueing.since, place.granted()).await {
             Some(()) => Ok(place),
-            None => {
-                Err(Rejection::QueueTimeout { waited: self.queue_timeout, retry_after: pace.gate_time(gate.waiting()) })
-            }
+            None => Err(Rejection::QueueTimeout {
+                waited: self.queue_timeout,
+                retry_after: admission.pace.gate_time(admission.gate.waiting()),
+            }),
         }
     }
 }

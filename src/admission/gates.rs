@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admission::{Quota, RateKey};
+use crate::admission::{Allowance, Pace, Quota, RateKey};
 use crate::limit::keys::KeyBudget;
 use crate::limit::places::Scope;
-use crate::limit::rate::RateTable;
+use crate::limit::rate::{RateTable, Taken};
 use crate::policy::{Rate, RateLimit, RatePer, Route};
 use crate::telemetry::metrics::RouteMetrics;
 
@@ -18,6 +18,7 @@ pub struct RouteGates {
     pub(super) upstream: Scope,
     pub rates: Vec<RateLimiter>,
     pub metrics: Arc<RouteMetrics>,
+    pub(super) pace: Arc<Pace>,
 }
 
 /// A rate limit of one policy with its buckets.
@@ -31,7 +32,7 @@ pub struct RateLimiter {
 #[derive(Debug)]
 pub struct RateState {
     pub(super) id: u64,
-    name: Arc<str>,
+    allowance: Arc<Allowance>,
     per: RatePer,
     rate: Rate,
     pub(super) table: RateTable<RateKey>,
@@ -39,13 +40,9 @@ pub struct RateState {
 
 impl RateState {
     pub(super) fn new(id: u64, limit: &RateLimit, keys: Arc<KeyBudget>) -> Self {
-        Self {
-            id,
-            name: limit.name.clone(),
-            per: limit.per.clone(),
-            rate: limit.rate,
-            table: RateTable::new(limit.rate.interval(), limit.burst, keys),
-        }
+        let table = RateTable::new(limit.rate.interval(), limit.burst, keys);
+        let allowance = Arc::new(Allowance::new(limit.name.clone(), table.burst(), table.interval()));
+        Self { id, allowance, per: limit.per.clone(), rate: limit.rate, table }
     }
 
     /// Whether its balances mean the same under `limit`. What happens when it is exceeded is no part of that.
@@ -53,12 +50,12 @@ impl RateState {
         self.per == limit.per && self.rate == limit.rate && self.table.burst() == limit.burst
     }
 
-    /// The bucket of `key` as the RateLimit fields tell it.
-    pub(super) fn quota(&self, key: &RateKey, remaining: u32) -> Quota {
-        self.quota_with(remaining, self.table.interval().min(self.table.until_full(key)))
+    /// A bucket that a token was taken of, as the RateLimit fields tell it.
+    pub(super) fn quota(&self, taken: Taken) -> Quota {
+        self.quota_with(taken.remaining, self.table.interval().min(taken.until_full))
     }
 
     pub(super) fn quota_with(&self, remaining: u32, reset: Duration) -> Quota {
-        Quota { name: self.name.clone(), burst: self.table.burst(), interval: self.table.interval(), remaining, reset }
+        Quota { allowance: self.allowance.clone(), remaining, reset }
     }
 }

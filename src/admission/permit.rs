@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::admission::{Admission, Quota, RollEntry, RouteGates, SessionTurn, tokens::Tokens};
+use crate::admission::{Quota, RollEntry, RouteGates, SessionTurn, tokens::Tokens};
 use crate::limit::gate::Place;
 use crate::request::exchange::{Exchange, Phase};
 use crate::time;
@@ -14,28 +14,26 @@ use crate::time;
 pub struct Permit {
     exchange: Arc<Exchange>,
     gates: Arc<RouteGates>,
-    admission: Arc<Admission>,
     tokens: Tokens,
     since: Instant,
     // The place goes back before the turn: the session's next request then finds it free.
     place: Option<Place>,
     turn: Option<SessionTurn>,
-    _on_the_roll: Arc<RollEntry>,
+    _on_the_roll: Option<RollEntry>,
 }
 
 impl Permit {
     pub(super) fn new(
-        admission: Arc<Admission>,
         gates: Arc<RouteGates>,
         exchange: Arc<Exchange>,
         tokens: Tokens,
         turn: Option<SessionTurn>,
         place: Option<Place>,
-        on_the_roll: Arc<RollEntry>,
+        on_the_roll: Option<RollEntry>,
     ) -> Self {
         gates.metrics.in_flight.inc();
         exchange.enter(Phase::Connecting);
-        Self { exchange, gates, admission, tokens, since: time::now(), place, turn, _on_the_roll: on_the_roll }
+        Self { exchange, gates, tokens, since: time::now(), place, turn, _on_the_roll: on_the_roll }
     }
 
     #[must_use]
@@ -62,14 +60,14 @@ impl Permit {
 
     /// Gives the tokens back: the gateway refuses the request after all, and no server has seen it.
     pub fn give_tokens_back(&mut self) {
-        self.tokens.give_back();
+        self.tokens.give_back(&self.gates);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.gates.metrics.in_flight.dec();
-        self.admission.pace.permit_came_back(time::now().saturating_duration_since(self.since));
+        self.gates.pace.permit_came_back(self.since, time::now());
         drop(self.place.take());
         drop(self.turn.take());
     }

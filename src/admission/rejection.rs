@@ -1,8 +1,8 @@
 //! Why a request was not let in.
 
-use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
+
+use crate::admission::Quota;
 
 /// The answer of the gates when it is no. A closed set: whoever turns it into an answer must name each one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,26 +30,4 @@ pub enum QueueScope {
     RequestsShare,
     Bytes,
     BytesShare,
-}
-
-/// The state of one rate limit's bucket, for the RateLimit fields.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quota {
-    pub name: Arc<str>,
-    /// Tokens of a full bucket.
-    pub burst: NonZeroU32,
-    /// Time after which one token comes back.
-    pub interval: Duration,
-    pub remaining: u32,
-    /// Until the next token comes back.
-    pub reset: Duration,
-}
-
-impl Quota {
-    /// Whether this one is closer to refusing than `other`.
-    #[must_use]
-    pub fn is_tighter_than(&self, other: &Self) -> bool {
-        let part = |quota: &Self| u64::from(quota.remaining) * u64::from(u32::MAX) / u64::from(quota.burst.get());
-        part(self) < part(other)
-    }
 }

@@ -1,13 +1,12 @@
 //! Tokens that one request has taken, and whose buckets they came from.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
-use crate::admission::{Quota, RateState};
+use crate::admission::{Quota, RouteGates};
 use crate::limit::rate::NotTaken;
 use crate::policy::RatePer;
 use crate::request::session_key::SessionKey;
@@ -46,37 +45,45 @@ impl RateKey {
 
 #[derive(Debug)]
 struct Token {
-    state: Arc<RateState>,
+    /// The place of its rate limit among the route's.
+    limit: usize,
     key: RateKey,
     /// When the bucket has it back by itself; to give it back then would be to give it twice.
     back_at: Instant,
 }
 
-/// Tokens taken so far. A drop keeps them spent: a client that leaves has used what it took.
+/// Tokens taken so far, all of the limits of one route. A drop keeps them spent: a client that leaves has used what it
+/// took.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
-    taken: Vec<Token>,
+    // Most routes have one limit.
+    first: Option<Token>,
+    more: Vec<Token>,
     tightest: Option<Quota>,
 }
 
 impl Tokens {
-    /// Takes one more.
-    pub(super) fn take(&mut self, state: &Arc<RateState>, key: &RateKey) -> Result<(), NotTaken> {
-        let taken = state.table.take(key)?;
-        let quota = state.quota(key, taken.remaining);
+    /// Takes one more, of the limit at place `limit` of `gates`.
+    pub(super) fn take(&mut self, gates: &RouteGates, limit: usize, key: RateKey) -> Result<(), NotTaken> {
+        let state = &gates.rates[limit].state;
+        let taken = state.table.take(&key)?;
+        let quota = state.quota(taken);
         if self.tightest.as_ref().is_none_or(|other| quota.is_tighter_than(other)) {
             self.tightest = Some(quota);
         }
-        let back_at = time::after(time::now(), state.table.until_full(key));
-        self.taken.push(Token { state: state.clone(), key: key.clone(), back_at });
+        let token = Token { limit, key, back_at: time::after(time::now(), taken.until_full) };
+        match &mut self.first {
+            none @ None => *none = Some(token),
+            Some(_) => self.more.push(token),
+        }
         Ok(())
     }
 
     /// Gives all back: the gateway refused the request.
-    pub(super) fn give_back(&mut self) {
+    pub(super) fn give_back(&mut self, gates: &RouteGates) {
         let now = time::now();
-        for token in self.taken.drain(..).filter(|token| token.back_at > now) {
-            token.state.table.give_back(&token.key);
+        for token in self.first.take().into_iter().chain(self.more.drain(..)).filter(|token| token.back_at > now) {
+            gates.rates[token.limit].state.table.give_back(&token.key);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::policy::compile;
 use crate::server::accept::listen;
 use crate::upstream::connect::Tcp;
 
-/// How often keys that say nothing any more are forgotten.
+/// How often some of the keys that say nothing any more are forgotten.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Why the gateway did not start.
@@ -158,7 +158,7 @@ async fn sweep(control: Arc<Control>) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
-        control.admission.sweep();
+        control.admission.sweep_in_parts();
     }
 }
 

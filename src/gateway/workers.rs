@@ -64,5 +64,14 @@ async fn sweep(control: Arc<Control>, service: Service) {
         let edition = control.edition.load_full();
         let known = |id| edition.upstreams.iter().flat_map(|upstream| &upstream.servers).any(|server| server.id == id);
         service.proxy.pools.sweep(&known);
+        give_memory_back();
     }
+}
+
+/// Has the allocator give the system what has been free for a while. It looks after that when something large is freed,
+/// and a worker that has become idle frees nothing: what a burst of connections took would stay with it.
+fn give_memory_back() {
+    const LARGE: usize = 4 << 20;
+    // Never written to, so no page of it is ever there.
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
 }

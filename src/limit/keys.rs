@@ -1,6 +1,15 @@
-//! How many keys may be remembered at once, sessions and rate-limit keys together.
+//! How many keys may be remembered at once, sessions and rate-limit keys together; and how tables hash them.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The hash of the tables: cheap, and seeded anew for each. Texts that strangers choose bring a hash of their own, made
+/// once with a stronger key.
+pub(super) type KeyHasher = foldhash::quality::SeedableRandomState;
+
+pub(super) fn key_hasher() -> KeyHasher {
+    KeyHasher::with_seed(RandomState::new().hash_one(0), foldhash::SharedSeed::global_random())
+}
 
 /// Every table entry that exists is counted here; nothing may be remembered without having been counted.
 #[derive(Debug)]

@@ -40,6 +40,18 @@ impl<T> Lane<T> {
         Self { line: VecDeque::new(), running: 0, width: width.max(1), next: 0 }
     }
 
+    /// Makes an empty lane one of `width`, as if it were new; what its line holds of memory is kept.
+    pub fn begin_anew(&mut self, width: usize) {
+        debug_assert!(self.is_empty(), "somebody stands in it");
+        self.resize(width);
+    }
+
+    /// How many can stand in it without more memory.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.line.capacity()
+    }
+
     /// Joins the end of the line. Granted at once only if nobody waits and a turn is free.
     ///
     /// # Errors

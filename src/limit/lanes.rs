@@ -6,13 +6,14 @@
 //! Lock order: one shard at a time, nothing else is locked inside. Wakers are called after unlocking.
 //! Who may unlink: only the [`Turn`] that stands in the line, by its drop.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 
-use crate::limit::keys::KeyBudget;
+use hashbrown::HashTable;
+
+use crate::limit::keys::{KeyBudget, KeyHasher, key_hasher};
 use crate::limit::lane::{Lane, Ticket};
 use crate::sync::{Arc, Mutex};
 
@@ -24,18 +25,68 @@ const SHARDS: usize = 1;
 /// A shard's table is shrunk when it is this much larger than what is in it.
 const SLACK: usize = 8;
 const KEPT_CAPACITY: usize = 64;
+/// Lanes that nobody stands in, kept by a shard for the next key: a request alone in its lane then allocates nothing.
+const SPARE_LANES: usize = 8;
+/// The longest line that is kept so.
+const SPARE_CAPACITY: usize = 4;
 
 /// All lanes of one kind. `K` is the key, `M` what is known of each member.
 #[derive(Debug)]
 pub struct Lanes<K, M> {
     shards: Box<[Mutex<Shard<K, M>>]>,
-    hasher: RandomState,
+    hasher: KeyHasher,
     keys: Arc<KeyBudget>,
-    lanes: AtomicUsize,
     waiting: AtomicUsize,
 }
 
-type Shard<K, M> = HashMap<K, Lane<Member<M>>>;
+#[derive(Debug)]
+struct Shard<K, M> {
+    lanes: HashTable<Keyed<K, M>>,
+    spare: Vec<Lane<Member<M>>>,
+    next: u64,
+}
+
+/// One key's lane.
+#[derive(Debug)]
+struct Keyed<K, M> {
+    key: K,
+    hash: u64,
+    /// Names the lane among all that its shard ever had: whoever stands in it need not know its key.
+    id: u64,
+    lane: Lane<Member<M>>,
+}
+
+impl<K, M> Shard<K, M> {
+    fn new() -> Self {
+        Self { lanes: HashTable::new(), spare: Vec::new(), next: 0 }
+    }
+
+    fn find(&mut self, hash: u64, id: u64) -> Option<&mut Keyed<K, M>> {
+        self.lanes.find_mut(hash, |keyed| keyed.id == id)
+    }
+
+    fn begin(&mut self, key: K, hash: u64, width: usize) -> &mut Keyed<K, M> {
+        let mut lane = self.spare.pop().unwrap_or_else(|| Lane::new(width));
+        lane.begin_anew(width);
+        self.next += 1;
+        let keyed = Keyed { key, hash, id: self.next, lane };
+        self.lanes.insert_unique(hash, keyed, |keyed| keyed.hash).into_mut()
+    }
+
+    fn forget(&mut self, hash: u64, id: u64) {
+        let Ok(found) = self.lanes.find_entry(hash, |keyed| keyed.id == id) else {
+            return;
+        };
+        let (Keyed { lane, .. }, _) = found.remove();
+        if self.spare.len() < SPARE_LANES && lane.capacity() <= SPARE_CAPACITY {
+            self.spare.push(lane);
+        }
+        if self.lanes.capacity() > KEPT_CAPACITY && self.lanes.len() < self.lanes.capacity() / SLACK {
+            let keep = self.lanes.len() * 2;
+            self.lanes.shrink_to(keep.max(KEPT_CAPACITY / 2), |keyed| keyed.hash);
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Member<M> {
@@ -54,17 +105,16 @@ pub enum LaneRefused {
 
 impl<K, M> Lanes<K, M>
 where
-    K: Eq + Hash + Clone,
+    K: Eq + Hash,
     M: Clone,
 {
     /// An empty table whose lanes are counted in `keys`.
     #[must_use]
     pub fn new(keys: Arc<KeyBudget>) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
-            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect(),
+            hasher: key_hasher(),
             keys,
-            lanes: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
         }
     }
@@ -77,25 +127,24 @@ where
     /// [`LaneRefused`]; nothing changed then.
     pub fn arrive(self: &Arc<Self>, key: K, width: usize, depth: usize, value: M) -> Result<Turn<K, M>, LaneRefused> {
         let member = Member { value, waker: None };
-        let mut shard = self.shard(&key).lock();
-        let (ticket, granted) = if let Some(lane) = shard.get_mut(&key) {
-            let running = lane.running();
-            let ticket = lane.arrive(depth, member).map_err(|_| LaneRefused::Full)?;
-            (ticket, lane.running() > running)
+        let hash = self.hasher.hash_one(&key);
+        let mut shard = self.shard(hash).lock();
+        let (lane, ticket, granted) = if let Some(keyed) = shard.lanes.find_mut(hash, |keyed| keyed.key == key) {
+            let running = keyed.lane.running();
+            let ticket = keyed.lane.arrive(depth, member).map_err(|_| LaneRefused::Full)?;
+            (keyed.id, ticket, keyed.lane.running() > running)
         } else {
             self.keys.take().map_err(|_| LaneRefused::Keys)?;
-            let mut lane = Lane::new(width);
+            let keyed = shard.begin(key, hash, width);
             // An empty lane has a turn for its first, so its depth does not matter.
-            let ticket = lane.arrive(1, member).map_err(|_| LaneRefused::Full)?;
-            shard.insert(key.clone(), lane);
-            self.lanes.fetch_add(1, Ordering::Relaxed);
-            (ticket, true)
+            let ticket = keyed.lane.arrive(1, member).map_err(|_| LaneRefused::Full)?;
+            (keyed.id, ticket, true)
         };
         if !granted {
             self.waiting.fetch_add(1, Ordering::Relaxed);
         }
         drop(shard);
-        Ok(Turn { lanes: self.clone(), key, ticket, granted })
+        Ok(Turn { lanes: self.clone(), hash, lane, ticket, granted })
     }
 
     /// Gives every lane the width that `width_of` names for its key (`None`: as it is) and lets in who fits now.
@@ -103,7 +152,7 @@ where
         for shard in &self.shards {
             let mut woken = Vec::new();
             let mut shard = shard.lock();
-            for (key, lane) in shard.iter_mut() {
+            for Keyed { key, lane, .. } in shard.lanes.iter_mut() {
                 if let Some(width) = width_of(key) {
                     lane.resize(width);
                     self.grant(lane, &mut woken);
@@ -116,15 +165,16 @@ where
 
     /// Everyone in the line of `key`, in order, with whether it holds a turn. `None`: nobody is there.
     pub fn members(&self, key: &K) -> Option<Vec<(bool, M)>> {
-        let shard = self.shard(key).lock();
-        let lane = shard.get(key)?;
-        Some(lane.iter().map(|(granted, member)| (granted, member.value.clone())).collect())
+        let hash = self.hasher.hash_one(key);
+        let shard = self.shard(hash).lock();
+        let keyed = shard.lanes.find(hash, |keyed| keyed.key == *key)?;
+        Some(keyed.lane.iter().map(|(granted, member)| (granted, member.value.clone())).collect())
     }
 
     /// Shows every lane's key and line to `visit`, one shard locked at a time.
     pub fn for_each(&self, mut visit: impl FnMut(&K, &mut dyn Iterator<Item = (bool, &M)>)) {
         for shard in &self.shards {
-            for (key, lane) in shard.lock().iter() {
+            for Keyed { key, lane, .. } in shard.lock().lanes.iter() {
                 visit(key, &mut lane.iter().map(|(granted, member)| (granted, &member.value)));
             }
         }
@@ -133,7 +183,7 @@ where
     /// Lanes with somebody in them.
     #[must_use]
     pub fn active(&self) -> usize {
-        self.lanes.load(Ordering::Relaxed)
+        self.shards.iter().map(|shard| shard.lock().lanes.len()).sum()
     }
 
     /// Members without a turn, in all lanes.
@@ -141,10 +191,11 @@ where
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
+}
 
-    fn shard(&self, key: &K) -> &Mutex<Shard<K, M>> {
-        // The high bits, because the shard's own table uses the low ones of an equal hash function.
-        let hash = self.hasher.hash_one(key);
+impl<K, M> Lanes<K, M> {
+    fn shard(&self, hash: u64) -> &Mutex<Shard<K, M>> {
+        // Bits that the shard's own table looks at last.
         &self.shards[(hash >> 32) as usize % self.shards.len()]
     }
 
@@ -155,10 +206,10 @@ where
         }
     }
 
-    fn leave(&self, key: &K, ticket: Ticket) {
+    fn leave(&self, hash: u64, id: u64, ticket: Ticket) {
         let mut woken = Vec::new();
-        let mut shard = self.shard(key).lock();
-        let Some(lane) = shard.get_mut(key) else {
+        let mut shard = self.shard(hash).lock();
+        let Some(Keyed { lane, .. }) = shard.find(hash, id) else {
             debug_assert!(false, "a turn outlived its lane");
             return;
         };
@@ -169,13 +220,8 @@ where
         }
         self.grant(lane, &mut woken);
         if lane.is_empty() {
-            shard.remove(key);
-            self.lanes.fetch_sub(1, Ordering::Relaxed);
+            shard.forget(hash, id);
             self.keys.give_back(1);
-            if shard.capacity() > KEPT_CAPACITY && shard.len() < shard.capacity() / SLACK {
-                let keep = shard.len() * 2;
-                shard.shrink_to(keep.max(KEPT_CAPACITY / 2));
-            }
         }
         drop(shard);
         woken.into_iter().for_each(Waker::wake);
@@ -185,22 +231,15 @@ where
 /// A place in the line of one key, and then the turn itself. Dropping it gives up whichever it is.
 #[derive(Debug)]
 #[must_use = "dropping it leaves the line"]
-pub struct Turn<K, M>
-where
-    K: Eq + Hash + Clone,
-    M: Clone,
-{
+pub struct Turn<K, M> {
     lanes: Arc<Lanes<K, M>>,
-    key: K,
+    hash: u64,
+    lane: u64,
     ticket: Ticket,
     granted: bool,
 }
 
-impl<K, M> Turn<K, M>
-where
-    K: Eq + Hash + Clone,
-    M: Clone,
-{
+impl<K, M> Turn<K, M> {
     /// Whether the turn has come, as far as this value has been told.
     #[must_use]
     pub fn is_granted(&self) -> bool {
@@ -215,8 +254,9 @@ where
             return;
         }
         poll_fn(|cx| {
-            let mut shard = self.lanes.shard(&self.key).lock();
-            let Some((granted, member)) = shard.get_mut(&self.key).and_then(|lane| lane.get_mut(self.ticket)) else {
+            let mut shard = self.lanes.shard(self.hash).lock();
+            let member = shard.find(self.hash, self.lane).and_then(|keyed| keyed.lane.get_mut(self.ticket));
+            let Some((granted, member)) = member else {
                 debug_assert!(false, "a turn outlived its place in line");
                 return Poll::Pending;
             };
@@ -234,13 +274,9 @@ where
     }
 }
 
-impl<K, M> Drop for Turn<K, M>
-where
-    K: Eq + Hash + Clone,
-    M: Clone,
-{
+impl<K, M> Drop for Turn<K, M> {
     fn drop(&mut self) {
-        self.lanes.leave(&self.key, self.ticket);
+        self.lanes.leave(self.hash, self.lane, self.ticket);
     }
 }
 
@@ -268,6 +304,18 @@ mod tests {
         assert_eq!(lanes.members(&"k"), Some(vec![(true, 3)]));
         drop(c);
         assert_eq!((lanes.active(), lanes.waiting(), lanes.keys.used()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_lane_that_is_used_again_is_like_a_new_one() {
+        let lanes = lanes(10);
+        let wide: Vec<_> = (0..3).map(|n| lanes.arrive("wide", 3, 9, n).expect("room")).collect();
+        assert!(wide.iter().all(Turn::is_granted));
+        drop(wide);
+        let (a, b) = (lanes.arrive("k", 1, 9, 1).expect("room"), lanes.arrive("k", 1, 9, 2).expect("room"));
+        assert!(a.is_granted() && !b.is_granted());
+        assert_eq!(lanes.members(&"k"), Some(vec![(true, 1), (false, 2)]));
+        assert!(lanes.members(&"wide").is_none());
     }
 
     #[test]

@@ -19,12 +19,17 @@
 //!
 //! Cost: logarithmic in the number of waiters, linear in the number of (route, upstream) pairs that have waiters.
 
+pub mod counts;
 mod group;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use counts::Counts;
+pub use counts::Scope;
 use group::Group;
+
+use crate::sync::Arc;
 
 /// A waiter rises one class of priority each time it has waited for so long.
 pub const RISE_AFTER: Duration = Duration::from_secs(10);
@@ -36,11 +41,7 @@ pub const CLASSES: usize = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct FairKey(pub u64);
 
-/// Names one scope that counts: a route or an upstream. Given out by [`Places::add_scope`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Scope(usize);
-
-/// Names one request, from its arrival until it has left.
+/// Names one request that waits, from its arrival until it has left or has seen that it holds a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlaceId(u64);
 
@@ -70,18 +71,6 @@ pub enum QueueFull {
     Share,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Count {
-    limit: Option<usize>,
-    used: usize,
-}
-
-impl Count {
-    fn has_room(self) -> bool {
-        self.limit.is_none_or(|limit| self.used < limit)
-    }
-}
-
 #[derive(Debug)]
 struct Entry<T> {
     wish: Wish,
@@ -90,11 +79,14 @@ struct Entry<T> {
     value: T,
 }
 
-/// All places and all who wait for one; `T` is what the shell keeps for each.
+/// All who wait for a place, beside the [`Counts`] of the places; `T` is what the shell keeps for each who waits.
+///
+/// Places are taken and given back by the counts alone while nobody waits, so others may change them at any time.
+/// Whoever is told that somebody waits when it gives a place back calls [`advance`](Self::advance).
 #[derive(Debug)]
 pub struct Places<T> {
-    global: Count,
-    scopes: Vec<Count>,
+    counts: Arc<Counts>,
+    scopes: usize,
     queue: QueueLimits,
     entries: HashMap<PlaceId, Entry<T>>,
     groups: HashMap<(Scope, Scope), Group>,
@@ -115,8 +107,8 @@ impl<T> Places<T> {
     #[must_use]
     pub fn new(limit: usize, queue: QueueLimits) -> Self {
         Self {
-            global: Count { limit: Some(limit), used: 0 },
-            scopes: Vec::new(),
+            counts: Arc::new(Counts::new(limit)),
+            scopes: 0,
             queue,
             entries: HashMap::new(),
             groups: HashMap::new(),
@@ -127,35 +119,39 @@ impl<T> Places<T> {
         }
     }
 
-    /// A new scope that counts, with room for `limit` (`None`: without a bound).
-    pub fn add_scope(&mut self, limit: Option<usize>) -> Scope {
-        self.scopes.push(Count { limit, used: 0 });
-        Scope(self.scopes.len() - 1)
+    /// The places themselves.
+    #[must_use]
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
     }
 
-    /// Asks for a place. The answer says whether it was granted at once; otherwise it waits.
+    /// A new scope that counts, with room for `limit` (`None`: without a bound).
+    pub fn add_scope(&mut self, limit: Option<usize>) -> Scope {
+        self.scopes += 1;
+        self.counts.add(self.scopes - 1, limit)
+    }
+
+    /// Asks for a place. `None`: it was granted at once, and goes back by [`Counts::give_back`]. Otherwise it waits.
+    ///
+    /// Whoever fits has to have been let in before: call [`advance`](Self::advance) until it returns `None`.
     ///
     /// # Errors
     /// [`QueueFull`] when it would have to wait and may not; nothing changed then.
-    pub fn arrive(&mut self, wish: Wish, now: Instant, value: T) -> Result<(PlaceId, bool), QueueFull> {
+    pub fn arrive(&mut self, wish: Wish, now: Instant, value: T) -> Result<Option<PlaceId>, QueueFull> {
         // Those who wait in the same group wait for the same scopes: a newcomer must not overtake them. Those of other
         // groups wait for scopes that are full to them, unless the global gate is what is full, and then it is to all.
-        let granted = self.fits(wish) && !self.groups.contains_key(&(wish.route, wish.upstream));
-        if !granted {
-            self.check_queue(wish.key)?;
+        if !self.groups.contains_key(&(wish.route, wish.upstream)) && self.counts.take(wish) {
+            return Ok(None);
         }
+        self.check_queue(wish.key)?;
         let id = PlaceId(self.next_id);
         self.next_id += 1;
-        if granted {
-            self.count_in(wish);
-        } else {
-            self.enqueue(id, wish, now);
-        }
-        self.entries.insert(id, Entry { wish, waiting_since: (!granted).then_some(now), value });
-        Ok((id, granted))
+        self.enqueue(id, wish, now);
+        self.entries.insert(id, Entry { wish, waiting_since: Some(now), value });
+        Ok(Some(id))
     }
 
-    /// Takes one out, whether it waited or held a place. `None` if it is not here.
+    /// Takes one out, whether it waited or was granted a place. `None` if it is not here.
     ///
     /// Call [`advance`](Self::advance) afterwards: a place may have become free.
     pub fn leave(&mut self, id: PlaceId) -> Option<T> {
@@ -170,46 +166,65 @@ impl<T> Places<T> {
             }
             self.waits_no_more(entry.wish.key);
         } else {
-            self.count_out(entry.wish);
+            // Whoever calls this looks who goes on, whatever the counts say.
+            let _ = self.counts.give_back(entry.wish);
         }
         Some(entry.value)
     }
 
+    /// Takes note that one has seen that it holds a place, which goes back by [`Counts::give_back`] from now on. `false`:
+    /// it still waits.
+    pub fn take_note(&mut self, id: PlaceId) -> bool {
+        let granted = self.entries.get(&id).is_some_and(|entry| entry.waiting_since.is_none());
+        if granted {
+            self.entries.remove(&id);
+        }
+        granted
+    }
+
     /// Grants the next free place, if somebody fits. Call until it returns `None`.
     pub fn advance(&mut self, now: Instant) -> Option<&mut T> {
-        let pair = self.next_group(now)?;
+        let (id, wish) = loop {
+            let pair = self.next_group(now)?;
+            let (_, _, first) = self.groups.get_mut(&pair)?.first(&self.round)?;
+            let wish = self.entries.get(&first)?.wish;
+            // One who does not wait may have been quicker, or hold a scope for the moment in which it finds that it does
+            // not fit: then the next look finds that scope full, or free again.
+            if self.counts.take(wish) {
+                break (first, wish);
+            }
+        };
+        let pair = (wish.route, wish.upstream);
         let group = self.groups.get_mut(&pair)?;
-        let (id, key) = group.take_first(&self.round)?;
+        group.take_first(&self.round);
         if group.is_empty() {
             self.groups.remove(&pair);
         }
         // To the end of the round, whichever class it was served in.
         self.next_round += 1;
-        if let Some(standing) = self.round.get_mut(&key) {
+        if let Some(standing) = self.round.get_mut(&wish.key) {
             standing.position = self.next_round;
         }
-        self.waits_no_more(key);
-        let wish = self.entries.get(&id)?.wish;
-        self.count_in(wish);
+        self.waits_no_more(wish.key);
         let entry = self.entries.get_mut(&id)?;
         entry.waiting_since = None;
         Some(&mut entry.value)
     }
 
-    /// Whether `id` holds a place, and what is kept for it.
-    pub fn get_mut(&mut self, id: PlaceId) -> Option<(bool, &mut T)> {
-        self.entries.get_mut(&id).map(|entry| (entry.waiting_since.is_none(), &mut entry.value))
+    /// What is kept for one that waits, or has not seen yet that it holds a place.
+    pub fn get_mut(&mut self, id: PlaceId) -> Option<&mut T> {
+        self.entries.get_mut(&id).map(|entry| &mut entry.value)
     }
 
     /// New limit across everything; whoever holds a place keeps it.
     pub fn resize(&mut self, limit: usize, queue: QueueLimits) {
-        self.global.limit = Some(limit);
+        self.counts.resize(limit);
         self.queue = queue;
     }
 
     /// New limit of one scope; whoever holds a place keeps it.
     pub fn resize_scope(&mut self, scope: Scope, limit: Option<usize>) {
-        self.scopes[scope.0].limit = limit;
+        self.counts.resize_scope(scope, limit);
     }
 
     #[must_use]
@@ -219,7 +234,7 @@ impl<T> Places<T> {
 
     #[must_use]
     pub fn in_use(&self) -> usize {
-        self.global.used
+        self.counts.in_use()
     }
 
     /// Since when the one waits that has waited longest.
@@ -236,26 +251,6 @@ impl<T> Places<T> {
             **other < id && entry.waiting_since.is_some() && entry.wish.route == wish.route
         };
         Some(self.entries.iter().filter(ahead).count())
-    }
-
-    fn fits(&self, wish: Wish) -> bool {
-        self.global.has_room() && self.pair_fits(wish.route, wish.upstream)
-    }
-
-    fn pair_fits(&self, route: Scope, upstream: Scope) -> bool {
-        self.scopes[route.0].has_room() && self.scopes[upstream.0].has_room()
-    }
-
-    fn count_in(&mut self, wish: Wish) {
-        self.global.used += 1;
-        self.scopes[wish.route.0].used += 1;
-        self.scopes[wish.upstream.0].used += 1;
-    }
-
-    fn count_out(&mut self, wish: Wish) {
-        self.global.used -= 1;
-        self.scopes[wish.route.0].used -= 1;
-        self.scopes[wish.upstream.0].used -= 1;
     }
 
     fn check_queue(&self, key: FairKey) -> Result<(), QueueFull> {
@@ -293,14 +288,14 @@ impl<T> Places<T> {
 
     /// The pair of route and upstream whose first waiter is the first of all who fit.
     fn next_group(&mut self, now: Instant) -> Option<(Scope, Scope)> {
-        if !self.global.has_room() {
+        if !self.counts.has_room() {
             return None;
         }
-        let scopes = &self.scopes;
+        let counts = &self.counts;
         let round = &self.round;
         self.groups
             .iter_mut()
-            .filter(|((route, upstream), _)| scopes[route.0].has_room() && scopes[upstream.0].has_room())
+            .filter(|((route, upstream), _)| counts.scopes_have_room(*route, *upstream))
             .filter_map(|(pair, group)| {
                 group.rise(now, round);
                 Some((group.first(round)?, *pair))

@@ -1,14 +1,15 @@
-//! Token buckets by key: governor's GCRA over a store of our own.
+//! Token buckets by key: governor's GCRA over a table of our own.
 //!
-//! Governor decides; the store keeps one number for each key, the theoretical arrival time (TAT) of GCRA. Ours differs
+//! Governor decides; the table keeps one number for each key, the theoretical arrival time (TAT) of GCRA. Ours differs
 //! from governor's in three ways that the product needs: a token can be given back, a full bucket is forgotten (its
 //! number lies in the past and says nothing), and a key that is limited is never forgotten to make room.
 //!
+//! A request hashes its key once and locks one shard once: its bucket is found or made, lent to governor, and put back.
+//!
 //! Source: ITU-T I.371 (GCRA), as governor implements it.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::cell::Cell;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,20 +18,42 @@ use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
-use crate::limit::keys::KeyBudget;
+use crate::limit::keys::{KeyBudget, KeyHasher, key_hasher};
 use crate::sync::{Arc, Mutex};
 use crate::time::{self, Clock};
 
-const SHARDS: usize = 32;
+const SHARDS: usize = 256;
+
+/// In so many parts a large table is swept.
+const SWEEPS: usize = 8;
+/// A sweep looks at that many keys, if there are so many, before it leaves the rest to the next one.
+const SWEPT_AT_LEAST: usize = 16 * 1024;
 
 /// One rate limit: a bucket of `burst` tokens for each key, one token coming back every `interval`.
 #[derive(Debug)]
-pub struct RateTable<K: Eq + Hash + Clone> {
-    limiter: RateLimiter<K, SharedStore<K>, Clock, StateInformationMiddleware>,
-    store: SharedStore<K>,
+pub struct RateTable<K> {
+    limiter: RateLimiter<Lent, Lending, Clock, StateInformationMiddleware>,
+    shards: Box<[Mutex<HashTable<Bucket<K>>>]>,
+    hasher: KeyHasher,
+    keys: Arc<KeyBudget>,
+    len: AtomicUsize,
+    /// Governor counts nanoseconds from its own start; ours is read just after, which differs by nothing that matters:
+    /// it only makes a full bucket be forgotten that much later.
+    start: Instant,
+    /// The shard at which the next sweep in parts begins.
+    swept: AtomicUsize,
     interval: Duration,
     burst: NonZeroU32,
+}
+
+#[derive(Debug)]
+struct Bucket<K> {
+    key: K,
+    /// In nanoseconds after the start.
+    tat: u64,
 }
 
 /// A token was taken.
@@ -38,6 +61,8 @@ pub struct RateTable<K: Eq + Hash + Clone> {
 pub struct Taken {
     /// Tokens left in the bucket.
     pub remaining: u32,
+    /// Time until the bucket has all its tokens again.
+    pub until_full: Duration,
 }
 
 /// No token was taken.
@@ -56,8 +81,17 @@ impl<K: Eq + Hash + Clone> RateTable<K> {
     pub fn new(interval: Duration, burst: NonZeroU32, keys: Arc<KeyBudget>) -> Self {
         let interval = interval.max(Duration::from_nanos(1));
         let quota = Quota::with_period(interval).map_or_else(|| Quota::per_second(burst), |q| q.allow_burst(burst));
-        let store = SharedStore(Arc::new(Store::new(keys)));
-        Self { limiter: RateLimiter::new(quota, store.clone(), Clock), store, interval, burst }
+        Self {
+            limiter: RateLimiter::new(quota, Lending, Clock),
+            start: time::now(),
+            shards: (0..SHARDS).map(|_| Mutex::new(HashTable::new())).collect(),
+            hasher: key_hasher(),
+            keys,
+            len: AtomicUsize::new(0),
+            swept: AtomicUsize::new(0),
+            interval,
+            burst,
+        }
     }
 
     /// Takes a token of `key`'s bucket.
@@ -65,27 +99,95 @@ impl<K: Eq + Hash + Clone> RateTable<K> {
     /// # Errors
     /// [`NotTaken`]; the bucket is unchanged then.
     pub fn take(&self, key: &K) -> Result<Taken, NotTaken> {
-        self.store.0.make_room(key)?;
-        match self.limiter.check_key(key) {
-            Ok(state) => Ok(Taken { remaining: state.remaining_burst_capacity() }),
+        let hash = self.hasher.hash_one(key);
+        let mut room_was_made = false;
+        loop {
+            let mut shard = self.shard(hash).lock();
+            match shard.entry(hash, |bucket| bucket.key == *key, |bucket| self.hasher.hash_one(&bucket.key)) {
+                Entry::Occupied(mut entry) => return self.take_of(&mut entry.get_mut().tat),
+                Entry::Vacant(entry) if self.keys.take().is_ok() => {
+                    self.len.fetch_add(1, Ordering::Relaxed);
+                    // The beginning of time: a full bucket, by whichever start it is read.
+                    let mut entry = entry.insert(Bucket { key: key.clone(), tat: 0 });
+                    return self.take_of(&mut entry.get_mut().tat);
+                }
+                Entry::Vacant(_) if room_was_made => return Err(NotTaken::Keys),
+                Entry::Vacant(_) => {}
+            }
+            drop(shard);
+            // Full buckets are remembered for nothing; only when all that remain say something is there no room.
+            self.forget_full();
+            room_was_made = true;
+        }
+    }
+
+    fn take_of(&self, tat: &mut u64) -> Result<Taken, NotTaken> {
+        let lent = Lent(Cell::new(*tat));
+        match self.limiter.check_key(&lent) {
+            Ok(state) => {
+                *tat = lent.0.get();
+                let until_full = Duration::from_nanos(tat.saturating_sub(self.now()));
+                Ok(Taken { remaining: state.remaining_burst_capacity(), until_full })
+            }
             Err(not_until) => Err(NotTaken::Wait(not_until.wait_time_from(time::now()).max(Duration::from_nanos(1)))),
         }
     }
 
     /// Gives back a token that was taken and not used.
     pub fn give_back(&self, key: &K) {
-        self.store.0.give_back(key, self.interval);
+        let interval = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
+        let hash = self.hasher.hash_one(key);
+        if let Some(bucket) = self.shard(hash).lock().find_mut(hash, |bucket| bucket.key == *key) {
+            bucket.tat = bucket.tat.saturating_sub(interval);
+        }
     }
 
     /// Time until `key`'s bucket has all its tokens again.
     #[must_use]
     pub fn until_full(&self, key: &K) -> Duration {
-        self.store.0.until_past(key)
+        let hash = self.hasher.hash_one(key);
+        let tat = self.shard(hash).lock().find(hash, |bucket| bucket.key == *key).map_or(0, |bucket| bucket.tat);
+        Duration::from_nanos(tat.saturating_sub(self.now()))
     }
 
     /// Forgets the keys whose buckets are full.
     pub fn forget_full(&self) {
-        self.store.0.forget_past();
+        let now = self.now();
+        for shard in &self.shards {
+            self.forget_past(shard, now);
+        }
+    }
+
+    /// Forgets some of the keys whose buckets are full, and others the next time: all of a small table at once, an eighth
+    /// of a large one, so that nobody waits long for it.
+    pub fn forget_some_full(&self) {
+        let now = self.now();
+        let begin = self.swept.load(Ordering::Relaxed);
+        let mut keys = 0;
+        let mut next = begin;
+        for number in 0..SHARDS {
+            if number >= SHARDS / SWEEPS && keys >= SWEPT_AT_LEAST {
+                break;
+            }
+            keys += self.forget_past(&self.shards[next], now);
+            next = (next + 1) % SHARDS;
+        }
+        self.swept.store(next, Ordering::Relaxed);
+    }
+
+    /// Forgets the full buckets of one shard, and says how many it had.
+    fn forget_past(&self, shard: &Mutex<HashTable<Bucket<K>>>, now: u64) -> usize {
+        let mut shard = shard.lock();
+        let before = shard.len();
+        shard.retain(|bucket| bucket.tat > now);
+        let gone = before - shard.len();
+        if gone > 0 {
+            let keep = shard.len() * 2;
+            shard.shrink_to(keep, |bucket| self.hasher.hash_one(&bucket.key));
+            self.len.fetch_sub(gone, Ordering::Relaxed);
+            self.keys.give_back(gone);
+        }
+        before
     }
 
     #[must_use]
@@ -102,127 +204,52 @@ impl<K: Eq + Hash + Clone> RateTable<K> {
     /// Keys remembered now.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.store.0.len.load(Ordering::Relaxed)
+        self.len.load(Ordering::Relaxed)
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
 
-/// The store in two hands: the limiter's and ours.
-#[derive(Debug)]
-struct SharedStore<K>(Arc<Store<K>>);
-
-impl<K> Clone for SharedStore<K> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-#[derive(Debug)]
-struct Store<K> {
-    shards: Box<[Mutex<HashMap<K, u64>>]>,
-    hasher: RandomState,
-    keys: Arc<KeyBudget>,
-    len: AtomicUsize,
-    /// Governor counts nanoseconds from its own start; ours is read just before, which differs by nothing that matters:
-    /// it only makes a full bucket be forgotten that much later.
-    start: Instant,
-}
-
-impl<K: Eq + Hash + Clone> Store<K> {
-    fn new(keys: Arc<KeyBudget>) -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
-            hasher: RandomState::new(),
-            keys,
-            len: AtomicUsize::new(0),
-            start: time::now(),
-        }
-    }
-
-    fn shard(&self, key: &K) -> &Mutex<HashMap<K, u64>> {
-        &self.shards[(self.hasher.hash_one(key) >> 32) as usize % SHARDS]
+    fn shard(&self, hash: u64) -> &Mutex<HashTable<Bucket<K>>> {
+        // Bits that the shard's own table looks at last.
+        &self.shards[(hash >> 32) as usize % SHARDS]
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(time::now().duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    /// Makes sure that `key` has an entry, so that governor's update cannot exceed the budget.
-    fn make_room(&self, key: &K) -> Result<(), NotTaken> {
-        if self.shard(key).lock().contains_key(key) {
-            return Ok(());
-        }
-        if self.keys.take().is_err() {
-            // Full buckets are remembered for nothing; only when all that remain say something is there no room.
-            self.forget_past();
-            self.keys.take().map_err(|_| NotTaken::Keys)?;
-        }
-        let mut shard = self.shard(key).lock();
-        if let Entry::Vacant(entry) = shard.entry(key.clone()) {
-            // The beginning of time: a full bucket, by whichever start it is read.
-            entry.insert(0);
-            self.len.fetch_add(1, Ordering::Relaxed);
-        } else {
-            // Another request of the same key was quicker.
-            self.keys.give_back(1);
-        }
-        Ok(())
-    }
-
-    fn give_back(&self, key: &K, interval: Duration) {
-        let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
-        if let Some(tat) = self.shard(key).lock().get_mut(key) {
-            *tat = tat.saturating_sub(interval);
-        }
-    }
-
-    fn until_past(&self, key: &K) -> Duration {
-        let tat = self.shard(key).lock().get(key).copied().unwrap_or(0);
-        Duration::from_nanos(tat.saturating_sub(self.now()))
-    }
-
-    fn forget_past(&self) {
-        let now = self.now();
-        for shard in &self.shards {
-            let mut shard = shard.lock();
-            let before = shard.len();
-            shard.retain(|_, tat| *tat > now);
-            let gone = before - shard.len();
-            if gone > 0 {
-                let keep = shard.len() * 2;
-                shard.shrink_to(keep);
-                self.len.fetch_sub(gone, Ordering::Relaxed);
-                self.keys.give_back(gone);
-            }
-        }
+        u64::try_from(time::now().saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
-impl<K> Drop for Store<K> {
+impl<K> Drop for RateTable<K> {
     fn drop(&mut self) {
         self.keys.give_back(self.len.load(Ordering::Relaxed));
     }
 }
 
-impl<K: Eq + Hash + Clone> StateStore for SharedStore<K> {
-    type Key = K;
+/// A bucket's number on loan to governor, for one decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Lent(Cell<u64>);
 
-    fn measure_and_replace<T, F, E>(&self, key: &K, f: F) -> Result<T, E>
+impl Hash for Lent {
+    /// Governor wants keys that could stand in a table. These never do.
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+/// Governor's view of the table: the number that it is handed.
+#[derive(Debug)]
+struct Lending;
+
+impl StateStore for Lending {
+    type Key = Lent;
+
+    fn measure_and_replace<T, F, E>(&self, lent: &Lent, f: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let mut shard = self.0.shard(key).lock();
-        let entry = shard.get_mut(key);
-        let (outcome, tat) = f(entry.as_deref().map(|tat| Nanos::from(*tat)))?;
-        // No entry: it was forgotten since room was made for it, by a sweep in between. The token then goes unrecorded
-        // rather than uncounted against the budget; the bucket was full, so at most one token too many passes.
-        if let Some(entry) = entry {
-            *entry = tat.as_u64();
-        }
+        let (outcome, tat) = f(Some(Nanos::from(lent.0.get())))?;
+        lent.0.set(tat.as_u64());
         Ok(outcome)
     }
 }
@@ -245,6 +272,28 @@ mod tests {
         tokio::time::advance(Duration::from_millis(100)).await;
         assert!(table.take(&1).is_ok());
         assert!(table.take(&2).is_ok(), "another key has a bucket of its own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_of_a_taken_token_is_what_the_bucket_says() {
+        let table = table(10, 3, 10);
+        for taken_before in 0..3 {
+            let taken = table.take(&1).expect("three tokens");
+            assert_eq!(taken.until_full, Duration::from_millis(100) * (taken_before + 1));
+            assert_eq!(taken.until_full, table.until_full(&1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_in_parts_comes_past_every_key() {
+        let table = table(1000, 1, usize::MAX);
+        let keys = 3 * SWEPT_AT_LEAST as u32;
+        assert!((0..keys).all(|key| table.take(&key).is_ok()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        table.forget_some_full();
+        assert!(table.len() < keys as usize && !table.is_empty(), "{} are left", table.len());
+        (0..8).for_each(|_| table.forget_some_full());
+        assert!(table.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,123 +5,151 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use http_body_util::BodyExt;
+use hyper::upgrade::OnUpgrade;
 
-use super::abandonable::{Abandonable, to_its_end};
+use super::abandonable::{Abandonable, NoHead};
 use super::identify::{Identified, Whole};
-use super::{Proxy, Refused, interim, tunnel};
-use crate::admission::{Permit, Rejection};
-use crate::request::client_address::is_trusted;
+use super::receive::Received;
+use super::{Proxy, Refused, Serving, interim, tunnel};
+use crate::admission::Permit;
 use crate::request::exchange::UploadFault;
-use crate::response::abandoned;
 use crate::response::body::{GuardedBody, ProxyBody};
+use crate::response::ending::Ending;
 use crate::response::refusal::{Refusal, set_quota};
+use crate::time;
 use crate::upstream::Upstream;
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::{Framing, Inbound, Outbound, TURNWISE_SESSION, to_client, to_upstream};
-use crate::upstream::send::{Answer, SendError};
+use crate::upstream::send::{Course, Head};
 use crate::upstream::upload::{Upload, WhenBroken};
 
 /// The longest body that is held for another try, in bytes.
 const MAX_GATHERED: u64 = 64 * 1024;
 
 /// Sends the request under `permit` and makes the answer to its client.
-pub(super) async fn forward(proxy: &Proxy, mut identified: Identified, permit: Permit) -> Response<ProxyBody> {
-    let permit = Arc::new(permit);
-    let exchange = permit.exchange().clone();
+pub(super) fn forward(proxy: Arc<Proxy>, identified: Identified, permit: Permit) -> Serving {
     let upstream = identified.received.edition.upstreams[permit.gates().policy.upstream].clone();
-    let queue_timeout = identified.received.edition.policy.limits.queue_timeout;
-    let session = identified.session.clone();
-    let assigned = identified.assigned.as_ref().map(|(_, text)| text.clone());
-    let asked_upgrade = identified.received.head.upgrade.take();
-    let upgrades = asked_upgrade.is_some() && asks_upgrade(&identified.received.head.headers);
-    if upstream.retries_statuses()
-        && let Err(fault) = gather(&mut identified).await
-    {
-        if let Ok(mut permit) = Arc::try_unwrap(permit) {
-            permit.give_tokens_back();
-        }
-        return identified.received.refuse(fault).respond();
+    if upstream.retries_statuses() {
+        return Box::pin(gather(proxy, upstream, identified, permit));
     }
-    let (request, mut client) = outgoing(identified, &upstream, upgrades);
+    set_out(proxy, upstream, identified, permit)
+}
 
-    let sending = {
-        let (upstream, pools, permit) = (upstream.clone(), proxy.pools.clone(), permit.clone());
-        async move { upstream.send(&pools, request, session.as_ref().map(|key| key.as_str()), &permit, queue_timeout).await }
-    };
-    let mut sending = Abandonable::new(permit.clone(), sending);
-    let sent = tokio::select! {
-        biased;
-        sent = &mut sending => sent,
-        () = exchange.interrupted() => {
-            sending.close();
+/// Reads a short body whole before it goes out, so that the request can be sent once more.
+async fn gather(
+    proxy: Arc<Proxy>,
+    upstream: Arc<Upstream>,
+    mut identified: Identified,
+    mut permit: Permit,
+) -> Response<ProxyBody> {
+    let timeout = permit.gates().policy.timeouts.request;
+    let body = &mut identified.received.body;
+    if identified.whole.is_none() && body.size_hint().exact().is_some_and(|length| length <= MAX_GATHERED) {
+        let fault = match tokio::time::timeout(timeout, body.collect()).await {
+            Ok(Ok(body)) => {
+                let trailers = body.trailers().cloned();
+                identified.whole = Some(Box::new(Whole { data: body.to_bytes(), trailers }));
+                None
+            }
+            Ok(Err(_)) => Some(UploadFault::Broken),
+            Err(_) => Some(UploadFault::Timeout),
+        };
+        if let Some(fault) = fault {
+            permit.give_tokens_back();
             drop(permit);
-            client.refusal = Rejection::Interrupted.into();
-            return client.respond();
+            return identified.received.refuse(Failure::Upload(fault)).respond();
         }
+    }
+    set_out(proxy, upstream, identified, permit).await
+}
+
+fn set_out(proxy: Arc<Proxy>, upstream: Arc<Upstream>, mut identified: Identified, permit: Permit) -> Serving {
+    let policy = &permit.gates().policy;
+    let course = Course {
+        gates: permit.gates().clone(),
+        exchange: permit.exchange().clone(),
+        total: (!policy.timeouts.total.is_zero()).then(|| time::after(permit.since(), policy.timeouts.total)),
+        room: identified.received.edition.policy.limits.queue_timeout,
     };
-    drop(sending);
-    let sent = sent.and_then(|answer| check_upgrade(answer, upgrades));
-    match sent {
-        Ok(mut answer) => {
-            let outbound = Outbound {
-                status: answer.status(),
-                version: answer.version(),
-                request_id: &exchange.request_id,
-                queued: exchange.queued(),
-                upstream: exchange.upstream_took(),
-            };
-            to_client(answer.headers_mut(), &outbound);
-            *answer.version_mut() = Version::HTTP_11;
-            if let Some(text) = assigned {
-                answer.headers_mut().insert(TURNWISE_SESSION, text);
-            }
-            if let Some(quota) = permit.quota() {
-                set_quota(answer.headers_mut(), quota);
-            }
-            if proxy.lifecycle.is_refusing() && client.http1 && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            match (answer.status(), asked_upgrade) {
-                (StatusCode::SWITCHING_PROTOCOLS, Some(downstream)) => {
-                    tunnel::start(answer, downstream, permit, client.ending)
-                }
-                (status, _) => {
-                    let status = status.as_u16();
-                    answer.map(|body| GuardedBody::guard(body, permit, client.ending, status))
-                }
-            }
+    let session = identified.session.take();
+    let assigned = identified.assigned.as_ref().map(|assigned| assigned.1.clone());
+    let upgrade = identified.received.head.upgrade.take();
+    let upgrades = upgrade.is_some() && asks_upgrade(&identified.received.head.headers);
+    let (request, client) = outgoing(identified, &upstream, upgrades);
+    let sending = Abandonable::new(permit, upstream.send(proxy.pools.clone(), request, session, course));
+    Box::pin(async move {
+        match sending.await {
+            Ok((head, permit)) => match check_upgrade(head, upgrades) {
+                Ok(head) => answer(&proxy, head, permit, client, upgrade, assigned),
+                Err(failure) => client.refuse(NoHead { refusal: failure.into(), permit: Some(permit) }),
+            },
+            Err(no_head) => client.refuse(no_head),
         }
-        Err(error) => {
-            client.refusal = failed(error, permit);
-            client.respond()
+    })
+}
+
+/// Makes a server's answer the client's, with a body that holds on to `permit`.
+fn answer(
+    proxy: &Proxy,
+    mut head: Head,
+    permit: Permit,
+    client: Client,
+    upgrade: Option<OnUpgrade>,
+    assigned: Option<HeaderValue>,
+) -> Response<ProxyBody> {
+    let exchange = permit.exchange();
+    let outbound = Outbound {
+        status: head.status(),
+        version: head.version(),
+        request_id: &exchange.request_id,
+        queued: exchange.queued(),
+        upstream: exchange.upstream_took(),
+    };
+    to_client(head.headers_mut(), &outbound);
+    *head.version_mut() = Version::HTTP_11;
+    if let Some(text) = assigned {
+        head.headers_mut().insert(TURNWISE_SESSION, text);
+    }
+    if let Some(quota) = permit.quota() {
+        set_quota(head.headers_mut(), quota);
+    }
+    if proxy.lifecycle.is_refusing() && client.http1 && head.status() != StatusCode::SWITCHING_PROTOCOLS {
+        head.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    match (head.status(), upgrade) {
+        (StatusCode::SWITCHING_PROTOCOLS, Some(downstream)) => tunnel::start(head, downstream, permit, client.ending),
+        (status, _) => {
+            let status = status.as_u16();
+            head.map(|body| GuardedBody::guard(body, permit, client.ending, status))
         }
     }
 }
 
-/// Reads a short body whole, so that the request can be sent once more.
-async fn gather(identified: &mut Identified) -> Result<(), Refusal> {
-    let body = &mut identified.received.body;
-    if identified.whole.is_some() || body.size_hint().exact().is_none_or(|length| length > MAX_GATHERED) {
-        return Ok(());
-    }
-    let timeout = identified.received.edition.gates[identified.received.route].policy.timeouts.request;
-    match tokio::time::timeout(timeout, body.collect()).await {
-        Ok(Ok(body)) => {
-            let trailers = body.trailers().cloned();
-            identified.whole = Some(Whole { data: body.to_bytes(), trailers });
-            Ok(())
+/// Whom the answer is for.
+struct Client {
+    ending: Ending,
+    http1: bool,
+}
+
+impl Client {
+    /// Answers a request without a response head. What the gateway refuses spends no tokens.
+    fn refuse(self, no_head: NoHead) -> Response<ProxyBody> {
+        if let Some(mut permit) = no_head.permit
+            && let Refusal::Failed(failure) = no_head.refusal
+            && (failure.is_unprocessed() || matches!(failure, Failure::Upload(_)))
+        {
+            permit.give_tokens_back();
         }
-        Ok(Err(_)) => Err(Failure::Upload(UploadFault::Broken).into()),
-        Err(_) => Err(Failure::Upload(UploadFault::Timeout).into()),
+        Refused { ending: self.ending, refusal: no_head.refusal, http1: self.http1, rest: None }.respond()
     }
 }
 
 /// The request as it goes to the server, and what is needed to answer its client if it comes to nothing.
-fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Request<Upload>, Refused) {
+fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Request<Upload>, Client) {
     let Identified { received, whole, assigned, .. } = identified;
-    let policy = received.gates().policy.clone();
-    let exchange = received.ending.exchange().clone();
-    let head = received.head;
+    let Received { edition, route, head, body, ending, .. } = *received;
+    let policy = &edition.gates[route].policy;
+    let exchange = ending.exchange().clone();
     let mut headers = head.headers;
     let http2 = upstream.policy.http2;
     let body = match whole {
@@ -129,7 +157,7 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Req
         None => {
             let when_broken = if http2 { WhenBroken::Reset } else { WhenBroken::Shut };
             let (limit, timeout) = (policy.body_limit, policy.timeouts.request);
-            Upload::stream(received.body, exchange.clone(), limit, timeout, when_broken)
+            Upload::stream(body, exchange.clone(), limit, timeout, when_broken)
         }
     };
     let framing = Framing::of(&headers, &body);
@@ -137,23 +165,22 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Req
     let upgrade = headers.get(header::UPGRADE).filter(|_| upgrades && !http2).cloned();
     let inbound = Inbound {
         version: head.version,
-        peer: head.peer,
-        peer_trusted: is_trusted(head.peer, &received.edition.policy.server.trusted_proxies),
+        hop: &head.hop,
+        peer_trusted: head.peer_trusted,
         client: exchange.client,
-        scheme: "http",
         host: &host,
         request_id: &exchange.request_id,
         upgrade: upgrade.as_ref(),
         to_http2: http2,
         framing,
-        known: &received.edition.known,
+        known: &edition.known,
     };
     to_upstream(&mut headers, &inbound);
-    if let Some((Some(field), text)) = assigned {
+    if let Some((Some(field), text)) = assigned.map(|assigned| *assigned) {
         headers.insert(field, text);
     }
     let mut request = Request::new(body);
-    *request.uri_mut() = target(&head.uri, &host, http2);
+    *request.uri_mut() = target(head.uri, &host, http2);
     *request.method_mut() = head.method;
     *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
     *request.headers_mut() = headers;
@@ -161,13 +188,14 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Req
         interim::pass_on(&mut request, exchange);
     }
     let http1 = head.version < Version::HTTP_2;
-    (request, Refused { ending: received.ending, refusal: Refusal::Internal, http1, rest: None })
+    (request, Client { ending, http1 })
 }
 
 /// The host that the client named; for HTTP/1.0 without one, the first server's.
 fn host_of(uri: &Uri, headers: &HeaderMap, upstream: &Upstream) -> HeaderValue {
-    crate::request::framing::host(uri, headers)
-        .and_then(|host| HeaderValue::from_str(host).ok())
+    let target = || uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    target()
+        .or_else(|| headers.get(header::HOST).cloned())
         .or_else(|| {
             let server = upstream.servers.first()?;
             HeaderValue::from_str(&server.authority()).ok()
@@ -176,7 +204,10 @@ fn host_of(uri: &Uri, headers: &HeaderMap, upstream: &Upstream) -> HeaderValue {
 }
 
 /// Path and query as they came; in HTTP/2 with scheme and host, which stand in the target there.
-fn target(uri: &Uri, host: &HeaderValue, http2: bool) -> Uri {
+fn target(uri: Uri, host: &HeaderValue, http2: bool) -> Uri {
+    if !http2 && uri.authority().is_none() {
+        return uri;
+    }
     let mut parts = http::uri::Parts::default();
     parts.path_and_query = uri.path_and_query().cloned();
     if http2 {
@@ -197,34 +228,9 @@ fn asks_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// A 101 that nobody asked for is no answer; nor is one to a request that asked for another protocol over HTTP/2.
-fn check_upgrade(answer: Response<Answer>, upgrades: bool) -> Result<Response<Answer>, SendError> {
+fn check_upgrade(answer: Head, upgrades: bool) -> Result<Head, Failure> {
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrades {
-        return Err(Failure::Broken.into());
+        return Err(Failure::Broken);
     }
     Ok(answer)
-}
-
-/// What a request without a response head comes to. A server that may still be at work on it keeps the permit.
-fn failed(error: SendError, permit: Arc<Permit>) -> Refusal {
-    let failure = error.failure;
-    match Arc::try_unwrap(permit) {
-        Ok(mut permit) => {
-            // What the gateway refuses spends nothing.
-            if failure.is_unprocessed() || matches!(failure, Failure::Upload(_)) {
-                permit.give_tokens_back();
-            }
-            let policy = permit.gates().policy.clone();
-            let at_work = error.pending.is_some();
-            if at_work && abandoned::finishes(policy.abandoned, false) {
-                abandoned::finish(to_its_end(Err(error)), Arc::new(permit), policy.abandoned_limit);
-            } else if at_work {
-                abandoned::cancelled(&permit);
-                // The connection is closed before turn and place pass on.
-                drop(error);
-            }
-        }
-        // Nobody else holds it once the sending has ended.
-        Err(permit) => drop(permit),
-    }
-    Refusal::Failed(failure)
 }

@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -13,9 +12,9 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::{Received, Refused};
-use crate::admission::{Admission, QueueScope, Rejection, Visitor};
+use crate::admission::{Admission, QueueScope, Rejection, RouteGates, Visitor};
 use crate::limit::held_bytes::{BytesRefused, HeldBody};
-use crate::policy::{Anonymous, Assign, NormalPath, Session};
+use crate::policy::{Anonymous, Assign, KeySource, NormalPath, Session};
 use crate::request::exchange::UploadFault;
 use crate::request::json_pointer::set_member;
 use crate::request::{BadKey, HeadLookup, HeadView, KeyLookup, SessionKey, Tenant};
@@ -25,12 +24,12 @@ use crate::upstream::failure::Failure;
 /// A request whose session is known, if it has one.
 #[derive(Debug)]
 pub(super) struct Identified {
-    pub received: Received,
+    pub received: Box<Received>,
     pub session: Option<SessionKey>,
     /// The body, where it was read for the key.
-    pub whole: Option<Whole>,
+    pub whole: Option<Box<Whole>>,
     /// The made-up key, and the field that carries it to the upstream.
-    pub assigned: Option<(Option<HeaderName>, HeaderValue)>,
+    pub assigned: Option<Box<(Option<HeaderName>, HeaderValue)>>,
     pub held: Option<HeldBody>,
 }
 
@@ -44,104 +43,113 @@ pub(super) struct Whole {
 impl Identified {
     pub(super) fn visitor(&self, held: Option<HeldBody>) -> Visitor<'_> {
         Visitor {
-            session: self.session.clone(),
+            session: self.session.as_ref(),
             client: self.received.ending.exchange().client,
             fair: self.received.fair,
             headers: &self.received.head.headers,
             held,
-            on_the_roll: self.received.ending.on_the_roll(),
         }
     }
 }
 
 /// Reads the key from the head. `Ok(Err(…))`: it stands in the body.
-pub(super) fn from_head(received: Received) -> Result<Result<Identified, Received>, Box<Refused>> {
-    let Some(session) = session_of(&received) else {
+pub(super) fn from_head(received: Box<Received>) -> Result<Result<Identified, Box<Received>>, Box<Refused>> {
+    let Some(session) = session_of(received.gates()) else {
         return Ok(Ok(Identified { received, session: None, whole: None, assigned: None, held: None }));
     };
-    let lookup = with_view(&received, |view, path| SessionKey::from_head(&session, path, view));
-    match lookup {
+    match with_view(&received, session, |view, path| SessionKey::from_head(session, path, view)) {
         Err(bad) => Err(received.refuse(bad)),
+        Ok(HeadLookup::Known(KeyLookup::Found(key))) => {
+            Ok(Ok(Identified { received, session: Some(key), whole: None, assigned: None, held: None }))
+        }
         Ok(HeadLookup::NeedsBody) => Ok(Err(received)),
         // A made-up key goes into the body, so the body must be there.
-        Ok(HeadLookup::Known(KeyLookup::Absent(_))) if assigns_json(&session) && !received.body.is_end_stream() => {
+        Ok(HeadLookup::Known(KeyLookup::Absent(_))) if assigns_json(session) && !received.body.is_end_stream() => {
             Ok(Err(received))
         }
-        Ok(HeadLookup::Known(known)) => name(received, &session, known, None, None).map(Ok),
+        Ok(HeadLookup::Known(KeyLookup::Absent(tenant))) => {
+            let gates = received.gates().clone();
+            nameless(received, gates.policy.session.as_ref(), &tenant, None, None).map(Ok)
+        }
     }
 }
 
 /// Reads the whole body, and the key from it.
 ///
 /// Cancel safe in that nothing outlives it: what was held is given back when it is dropped.
-pub(super) async fn from_body(mut received: Received, admission: &Admission) -> Result<Identified, Box<Refused>> {
-    let Some(session) = session_of(&received) else {
+pub(super) async fn from_body(mut received: Box<Received>, admission: &Admission) -> Result<Identified, Box<Refused>> {
+    let gates = received.gates().clone();
+    let Some(session) = session_of(&gates) else {
         return from_head(received).map(|identified| match identified {
             Ok(identified) => identified,
             Err(received) => Identified { received, session: None, whole: None, assigned: None, held: None },
         });
     };
     let mut held = admission.held.begin(received.fair);
-    let policy = received.gates().policy.clone();
+    let policy = &gates.policy;
     let reading = read_whole(&mut received.body, policy.body_limit, &mut held);
     let whole = match tokio::time::timeout(policy.timeouts.request, reading).await {
         Ok(Ok(whole)) => whole,
         Ok(Err(refusal)) => return Err(received.refuse(refusal)),
         Err(_) => return Err(received.refuse(Failure::Upload(UploadFault::Timeout))),
     };
-    match with_view(&received, |view, path| SessionKey::from_whole(&session, path, view, &whole.data)) {
+    match with_view(&received, session, |view, path| SessionKey::from_whole(session, path, view, &whole.data)) {
         Err(bad) => Err(received.refuse(bad)),
-        Ok(known) => name(received, &session, known, Some(whole), Some(held)),
+        Ok(KeyLookup::Found(key)) => {
+            Ok(Identified { received, session: Some(key), whole: Some(whole), assigned: None, held: Some(held) })
+        }
+        Ok(KeyLookup::Absent(tenant)) => nameless(received, Some(session), &tenant, Some(whole), Some(held)),
     }
 }
 
-fn session_of(received: &Received) -> Option<Arc<Session>> {
-    let policy = &received.gates().policy;
-    policy.session.as_ref().filter(|_| !policy.exempt).map(|session| Arc::new(session.clone()))
+fn session_of(gates: &RouteGates) -> Option<&Session> {
+    gates.policy.session.as_ref().filter(|_| !gates.policy.exempt)
 }
 
 fn assigns_json(session: &Session) -> bool {
     matches!(session.assign, Some(Assign::Json(_)))
 }
 
-fn with_view<T>(received: &Received, read: impl FnOnce(&HeadView<'_>, &crate::policy::PathMatch) -> T) -> T {
+fn with_view<T>(
+    received: &Received,
+    session: &Session,
+    read: impl FnOnce(&HeadView<'_>, &crate::policy::PathMatch) -> T,
+) -> T {
     let head = &received.head;
-    // It parsed when the route was found.
-    let path = NormalPath::parse(head.uri.path()).unwrap_or_default();
+    let in_path = session.key.iter().chain(&session.within).any(|source| matches!(source, KeySource::Path(_)));
+    // It parsed when the route was found; only keys that stand in it need it once more.
+    let path = if in_path { NormalPath::parse(head.uri.path()).unwrap_or_default() } else { NormalPath::default() };
     let view = HeadView { headers: &head.headers, query: head.uri.query(), path: &path };
     read(&view, &received.gates().policy.matching.path)
 }
 
-/// Settles what is done with a request that has a key, or none.
-fn name(
-    received: Received,
-    session: &Session,
-    known: KeyLookup,
-    whole: Option<Whole>,
+/// Settles what is done with a request that has no key.
+fn nameless(
+    received: Box<Received>,
+    session: Option<&Session>,
+    tenant: &Tenant,
+    whole: Option<Box<Whole>>,
     held: Option<HeldBody>,
 ) -> Result<Identified, Box<Refused>> {
-    let tenant = match known {
-        KeyLookup::Found(key) => {
-            return Ok(Identified { received, session: Some(key), whole, assigned: None, held });
-        }
-        KeyLookup::Absent(tenant) => tenant,
+    let Some(session) = session else {
+        return Ok(Identified { received, session: None, whole, assigned: None, held });
     };
     match session.anonymous {
         Anonymous::Reject => Err(received.refuse(Refusal::SessionRequired)),
         Anonymous::Shared => {
-            let key = SessionKey::anonymous(&tenant);
+            let key = SessionKey::anonymous(tenant);
             Ok(Identified { received, session: Some(key), whole, assigned: None, held })
         }
-        Anonymous::Separate => Ok(assign(received, session, &tenant, whole, held)),
+        Anonymous::Separate => Ok(assign(received, session, tenant, whole, held)),
     }
 }
 
 /// Gives a nameless request a key of its own, where the policy says where to.
 fn assign(
-    received: Received,
+    received: Box<Received>,
     session: &Session,
     tenant: &Tenant,
-    mut whole: Option<Whole>,
+    mut whole: Option<Box<Whole>>,
     held: Option<HeldBody>,
 ) -> Identified {
     let Some(place) = &session.assign else {
@@ -161,10 +169,10 @@ fn assign(
         }
     };
     let value = HeaderValue::from_str(&text).expect("made-up keys are hexadecimal digits");
-    Identified { received, session: Some(key), whole, assigned: Some((field, value)), held }
+    Identified { received, session: Some(key), whole, assigned: Some(Box::new((field, value))), held }
 }
 
-async fn read_whole(body: &mut Incoming, limit: u64, held: &mut HeldBody) -> Result<Whole, Refusal> {
+async fn read_whole(body: &mut Incoming, limit: u64, held: &mut HeldBody) -> Result<Box<Whole>, Refusal> {
     // One buffer: pieces kept as they came would each hold on to far more than their octets.
     let mut data = BytesMut::new();
     let mut trailers = None;
@@ -182,7 +190,7 @@ async fn read_whole(body: &mut Incoming, limit: u64, held: &mut HeldBody) -> Res
         }
     }
     let data = data.freeze();
-    Ok(Whole { data, trailers })
+    Ok(Box::new(Whole { data, trailers }))
 }
 
 fn queue_full(refused: BytesRefused) -> Refusal {

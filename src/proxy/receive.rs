@@ -1,7 +1,7 @@
 //! The first look at a request: is it one, which route is it for, whose is it?
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,18 +14,20 @@ use super::{Edition, Proxy, Refused, Rest};
 use crate::admission::RouteGates;
 use crate::limit::places::FairKey;
 use crate::policy::{FairBy, NormalPath, Target};
+use crate::request::RequestId;
+use crate::request::client_address::{Client, client_address};
 use crate::request::exchange::Exchange;
 use crate::request::framing::{check_head, host, whole_number};
-use crate::request::{RequestId, client_address};
 use crate::response::ending::Ending;
 use crate::response::refusal::Refusal;
 use crate::sync::Mutex;
 use crate::telemetry::metrics::NO_ROUTE;
+use crate::upstream::fields::Hop;
 
 /// The other end of a connection, as its listener knows it.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    pub address: SocketAddr,
+    pub hop: Arc<Hop>,
     /// What is wrong with the framing of the head, where hyper's own reading hides it.
     pub bad_framing: Option<&'static str>,
     /// Where the listener looks for the exchange that its connection is in.
@@ -58,7 +60,9 @@ pub(super) struct Head {
     pub version: Version,
     pub headers: HeaderMap,
     pub upgrade: Option<OnUpgrade>,
-    pub peer: IpAddr,
+    pub hop: Arc<Hop>,
+    /// Whether what the peer says about the way to it is believed.
+    pub peer_trusted: bool,
 }
 
 /// A request with a route.
@@ -78,7 +82,7 @@ impl Received {
         &self.edition.gates[self.route]
     }
 
-    pub(super) fn refuse(self, refusal: impl Into<Refusal>) -> Box<Refused> {
+    pub(super) fn refuse(self: Box<Self>, refusal: impl Into<Refusal>) -> Box<Refused> {
         let http1 = self.head.version < Version::HTTP_2;
         let rest = Rest::of(self.body, &self.head.headers);
         Box::new(Refused { ending: self.ending, refusal: refusal.into(), http1, rest })
@@ -87,18 +91,20 @@ impl Received {
 
 impl Proxy {
     /// Finds the route of `request`.
-    pub(super) fn receive(&self, request: Request<Incoming>, peer: &Peer) -> Result<Received, Box<Refused>> {
+    pub(super) fn receive(&self, request: Request<Incoming>, peer: &Peer) -> Result<Box<Received>, Box<Refused>> {
         let edition = self.edition.load_full();
         let (mut parts, body) = request.into_parts();
+        let trusted = &edition.policy.server.trusted_proxies;
+        let Client { address: client, peer_trusted } = client_address(peer.hop.address(), &parts.headers, trusted);
         let head = Head {
             upgrade: parts.extensions.remove::<OnUpgrade>(),
             method: parts.method,
             uri: parts.uri,
             version: parts.version,
             headers: parts.headers,
-            peer: peer.address.ip().to_canonical(),
+            hop: peer.hop.clone(),
+            peer_trusted,
         };
-        let client = client_address(head.peer, &head.headers, &edition.policy.server.trusted_proxies);
         let (route, refusal) = match self.route(&edition, &head, peer) {
             Ok(route) => (Some(route), oversized(&edition, route, &head)),
             Err(refusal) => (None, Some(refusal)),
@@ -113,11 +119,11 @@ impl Proxy {
         let exchange = Exchange::new(RequestId::of(&head.headers), name, head.method.clone(), client);
         let exchange = Arc::new(exchange);
         *peer.current.lock() = Some(exchange.clone());
-        let ending = Ending::new(exchange.clone(), metrics, Arc::new(self.admission.roll.enter(exchange)));
+        let ending = Ending::new(exchange.clone(), metrics, self.admission.roll.enter(exchange));
         match (route, refusal) {
             (Some(route), None) => {
                 let fair = fair_key(edition.policy.limits.fair_by.as_ref(), client, &head.headers);
-                Ok(Received { edition, route, head, body, ending, fair })
+                Ok(Box::new(Received { edition, route, head, body, ending, fair }))
             }
             (_, refusal) => {
                 let http1 = head.version < Version::HTTP_2;

@@ -1,7 +1,6 @@
 //! Upgraded connections: bytes both ways, holding turn and place until both sides are done.
 
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Response;
@@ -14,19 +13,19 @@ use crate::admission::Permit;
 use crate::response::body::ProxyBody;
 use crate::response::ending::Ending;
 use crate::time;
-use crate::upstream::send::Answer;
+use crate::upstream::send::Head;
 
 /// Bytes read at once in one direction.
 const PIECE: usize = 16 * 1024;
 
 /// Answers the 101, and carries what both sides say once they have both switched.
 pub(super) fn start(
-    mut answer: Response<Answer>,
+    mut answer: Head,
     downstream: OnUpgrade,
-    permit: Arc<Permit>,
+    permit: Permit,
     mut ending: Ending,
 ) -> Response<ProxyBody> {
-    let upstream = hyper::upgrade::on(&mut answer);
+    let upstream = hyper::upgrade::on(&mut *answer);
     let (head, body) = answer.into_parts();
     let status = head.status.as_u16();
     let slot = body.into_upgraded();

@@ -15,10 +15,20 @@ const MAX_HOPS: usize = 32;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The address of the client. IPv4 addresses mapped into IPv6 become IPv4.
+/// Whose request it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// IPv4 addresses mapped into IPv6 have become IPv4.
+    pub address: IpAddr,
+    /// Whether what the peer says about the way to it is believed.
+    pub peer_trusted: bool,
+}
+
+/// Finds the client of a request that came from `peer`.
 #[must_use]
-pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    if !is_trusted(peer, trusted) {
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Client {
+    let peer_trusted = is_trusted(peer, trusted);
+    let address = if !peer_trusted {
         peer.to_canonical()
     } else if headers.contains_key(X_FORWARDED_FOR) {
         let hops = backwards(headers.get_all(X_FORWARDED_FOR).iter().rev());
@@ -26,7 +36,8 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     } else {
         let hops = backwards(headers.get_all(header::FORWARDED).iter().rev());
         follow(peer, hops.map(forwarded_for), trusted)
-    }
+    };
+    Client { address, peer_trusted }
 }
 
 /// The first hop that is not trusted, or the last one that can be read.
@@ -42,8 +53,7 @@ fn follow(peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>, trusted: &[I
 }
 
 /// Whether an address belongs to a trusted proxy.
-#[must_use]
-pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     let address = address.to_canonical();
     trusted.iter().any(|net| net.contains(&address))
 }
@@ -109,7 +119,7 @@ mod tests {
             headers.append(*name, HeaderValue::from_str(value).expect("a field value"));
         }
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a network"));
-        client_address(peer.parse().expect("an address"), &headers, &trusted).to_string()
+        client_address(peer.parse().expect("an address"), &headers, &trusted).address.to_string()
     }
 
     #[test]
@@ -125,6 +135,16 @@ mod tests {
         assert_eq!(client("::ffff:10.0.0.1", &lines), "1.1.1.1");
         assert_eq!(client("10.0.0.1", &[("x-forwarded-for", "10.0.0.3, 10.0.0.2")]), "10.0.0.3");
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn only_a_peer_of_a_trusted_network_is_believed() {
+        let trusted = ["10.0.0.0/8".parse().expect("a network")];
+        for (peer, believed) in [("10.0.0.1", true), ("::ffff:10.0.0.1", true), ("192.0.2.1", false)] {
+            let peer = peer.parse().expect("an address");
+            assert_eq!(client_address(peer, &HeaderMap::new(), &trusted).peer_trusted, believed, "{peer}");
+            assert!(!client_address(peer, &HeaderMap::new(), &[]).peer_trusted, "{peer}");
+        }
     }
 
     #[test]

@@ -99,6 +99,16 @@ pub enum UploadFault {
     Timeout = 3,
 }
 
+/// Which deadline for the response head has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum GivenUp {
+    /// `timeouts.response`.
+    Response = 1,
+    /// `timeouts.total`.
+    Total = 2,
+}
+
 /// The shared record of one request and its answer.
 #[derive(Debug)]
 pub struct Exchange {
@@ -116,10 +126,13 @@ pub struct Exchange {
     waker: AtomicWaker,
     /// When the reader was handed a piece that it has not asked beyond, in nanoseconds after `arrived`; 0: it has.
     handed: AtomicU64,
+    /// When the task that serves it wants to be polled again, in nanoseconds after `arrived` and one more; 0: never.
+    alarm: AtomicU64,
     /// Nanoseconds for which the reader may take nothing.
     idle: AtomicU64,
     /// Nanoseconds after `arrived`.
     end: AtomicU64,
+    given_up: AtomicU8,
     upload_fault: AtomicU8,
     fault_waker: AtomicWaker,
     upload_complete: AtomicBool,
@@ -134,6 +147,8 @@ pub struct Exchange {
     upstream_took: AtomicU64,
     /// Interim responses for the client, as HTTP/1.1 writes them.
     interim: Mutex<Vec<u8>>,
+    /// Whether there are any: nearly always not, which costs the client's connection no lock.
+    has_interim: AtomicBool,
     interim_waker: AtomicWaker,
 }
 
@@ -152,8 +167,10 @@ impl Exchange {
             interrupted: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             handed: AtomicU64::new(0),
+            alarm: AtomicU64::new(0),
             idle: AtomicU64::new(u64::MAX),
             end: AtomicU64::new(u64::MAX),
+            given_up: AtomicU8::new(0),
             upload_fault: AtomicU8::new(0),
             fault_waker: AtomicWaker::new(),
             upload_complete: AtomicBool::new(false),
@@ -163,6 +180,7 @@ impl Exchange {
             upload_progress: AtomicU64::new(0),
             upstream_took: AtomicU64::new(0),
             interim: Mutex::new(Vec::new()),
+            has_interim: AtomicBool::new(false),
             interim_waker: AtomicWaker::new(),
         }
     }
@@ -175,8 +193,11 @@ impl Exchange {
         time::after(self.arrived, Duration::from_nanos(nanos))
     }
 
-    /// Moves on to `phase`.
+    /// Moves on to `phase`. Who was abandoned stays so: what a server still does is done for nobody.
     pub fn enter(&self, phase: Phase) {
+        if self.phase() == Phase::Abandoned {
+            return;
+        }
         self.phase_since.store(self.nanos(time::now()), Ordering::Relaxed);
         self.phase.store(phase as u8, Ordering::Release);
     }
@@ -219,6 +240,7 @@ impl Exchange {
         let mut interim = self.interim.lock();
         if interim.len() + response.len() <= MAX_INTERIM {
             interim.extend_from_slice(response);
+            self.has_interim.store(true, Ordering::Release);
         }
         drop(interim);
         self.interim_waker.wake();
@@ -231,7 +253,12 @@ impl Exchange {
 
     /// Takes the interim responses that were left.
     pub fn take_interim(&self) -> Vec<u8> {
-        std::mem::take(&mut self.interim.lock())
+        if !self.has_interim.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut interim = self.interim.lock();
+        self.has_interim.store(false, Ordering::Relaxed);
+        std::mem::take(&mut interim)
     }
 
     /// Ends it, wherever it is, by the word of an operator.
@@ -267,6 +294,36 @@ impl Exchange {
     /// Notes that the reader asks for the next piece, or needs none.
     pub fn asked_for_more(&self) {
         self.handed.store(0, Ordering::Relaxed);
+    }
+
+    /// Has the task that serves the exchange polled again at `at` or soon after. Replaces what was set before.
+    ///
+    /// This is the timer of whoever waits on behalf of the exchange, and costs nothing: the client's connection has one
+    /// timer for all of its requests. An alarm rings once, and is off then. It is heard only by what is polled as part of
+    /// the client's connection (the future of the service, the body of its answer), and not by a task of its own.
+    pub fn wake_by(&self, at: Instant) {
+        self.alarm.store(self.nanos(at).saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Switches the alarm off.
+    pub fn no_alarm(&self) {
+        self.alarm.store(0, Ordering::Relaxed);
+    }
+
+    /// When the task that serves the exchange wants to be polled again, if it does. For the client's connection.
+    #[must_use]
+    pub fn alarm(&self) -> Option<Instant> {
+        self.alarm.load(Ordering::Relaxed).checked_sub(1).map(|nanos| self.at(nanos))
+    }
+
+    /// Switches an alarm off that is due. Whether it was: then the exchange is to be polled once more.
+    #[must_use]
+    pub fn rings(&self) -> bool {
+        let due = self.alarm().is_some_and(|at| at <= time::now());
+        if due {
+            self.no_alarm();
+        }
+        due
     }
 
     /// Sets how long the reader may take nothing, and when all must be over.
@@ -318,6 +375,20 @@ impl Exchange {
     pub fn is_upload_stopped(&self, cx: &Context<'_>) -> bool {
         self.upload_waker.register(cx.waker());
         self.upload_stopped.load(Ordering::Acquire)
+    }
+
+    /// Notes that nobody waits for the response head any longer.
+    pub fn give_up(&self, why: GivenUp) {
+        self.given_up.store(why as u8, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn given_up(&self) -> Option<GivenUp> {
+        match self.given_up.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(GivenUp::Response),
+            _ => Some(GivenUp::Total),
+        }
     }
 
     /// Has `cx` woken when the upload comes to no good end. Only whoever waits for the response head may call this.
@@ -380,6 +451,34 @@ mod tests {
         assert_eq!(exchange.reader_deadline(), Some(time::now() + Duration::from_secs(1)));
         exchange.asked_for_more();
         assert_eq!(exchange.reader_deadline(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_rings_once_and_not_before_its_time() {
+        let exchange = exchange();
+        assert!(exchange.alarm().is_none() && !exchange.rings());
+        let at = time::now() + Duration::from_secs(1);
+        exchange.wake_by(at);
+        assert_eq!(exchange.alarm(), Some(at));
+        assert!(!exchange.rings());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(exchange.rings());
+        assert!(exchange.alarm().is_none() && !exchange.rings());
+        exchange.wake_by(exchange.arrived);
+        exchange.no_alarm();
+        assert!(!exchange.rings());
+        exchange.wake_by(exchange.arrived - Duration::from_secs(9));
+        assert!(exchange.rings(), "what is past is due");
+    }
+
+    #[test]
+    fn interim_responses_are_taken_once() {
+        let exchange = exchange();
+        assert!(exchange.take_interim().is_empty());
+        exchange.leave_interim(b"HTTP/1.1 103 Early Hints\r\n\r\n");
+        exchange.leave_interim(b"x");
+        assert!(exchange.take_interim().ends_with(b"\r\nx"));
+        assert!(exchange.take_interim().is_empty());
     }
 
     #[test]

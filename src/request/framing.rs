@@ -60,8 +60,37 @@ impl std::error::Error for BadHead {}
 /// The first ambiguity found; see [`BadHead`].
 pub fn check_head(version: Version, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), BadHead> {
     check_target(version, method, uri)?;
-    check_host(version, uri, headers)?;
-    check_length(version, headers)
+    let lines = Lines::of(headers);
+    check_host(version, uri, &lines)?;
+    check_length(version, headers, &lines)
+}
+
+/// The lines of a head that are checked, found in one pass.
+#[derive(Default)]
+struct Lines<'h> {
+    host: Option<&'h HeaderValue>,
+    several_hosts: bool,
+    length: Option<&'h HeaderValue>,
+    several_lengths: bool,
+    transfer_encoding: bool,
+    /// Whether there is any field about the connection (RFC 9113, section 8.2.2).
+    of_connection: bool,
+}
+
+impl<'h> Lines<'h> {
+    fn of(headers: &'h HeaderMap) -> Self {
+        let mut lines = Self::default();
+        for (name, value) in headers {
+            match *name {
+                header::HOST => lines.several_hosts |= lines.host.replace(value).is_some(),
+                header::CONTENT_LENGTH => lines.several_lengths |= lines.length.replace(value).is_some(),
+                header::TRANSFER_ENCODING => (lines.transfer_encoding, lines.of_connection) = (true, true),
+                header::CONNECTION | header::UPGRADE => lines.of_connection = true,
+                _ => lines.of_connection |= matches!(name.as_str(), "keep-alive" | "proxy-connection"),
+            }
+        }
+        lines
+    }
 }
 
 /// The host that the request is for, port included: that of the target, else the `Host` field. Neither in HTTP/1.0.
@@ -87,13 +116,12 @@ fn check_target(version: Version, method: &Method, uri: &Uri) -> Result<(), BadH
     }
 }
 
-fn check_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), BadHead> {
-    let mut lines = headers.get_all(header::HOST).iter();
-    let field = lines.next();
-    if lines.next().is_some() {
+fn check_host(version: Version, uri: &Uri, lines: &Lines<'_>) -> Result<(), BadHead> {
+    if lines.several_hosts {
         return Err(BadHead::SeveralHosts);
     }
-    let field = field.map(|line| line.to_str().ok().and_then(split_host).ok_or(BadHead::MalformedHost)).transpose()?;
+    let field =
+        lines.host.map(|line| line.to_str().ok().and_then(split_host).ok_or(BadHead::MalformedHost)).transpose()?;
     let target = uri.authority().map(Authority::as_str);
     if target.is_some_and(|authority| authority.contains('@')) {
         return Err(BadHead::UserInformation);
@@ -142,27 +170,25 @@ fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
     if digits.is_empty() { Some((name, None)) } else { digits.parse().ok().map(|port| (name, Some(port))) }
 }
 
-fn check_length(version: Version, headers: &HeaderMap) -> Result<(), BadHead> {
-    if version >= Version::HTTP_2 && headers.keys().any(is_of_connection) {
+fn check_length(version: Version, headers: &HeaderMap, lines: &Lines<'_>) -> Result<(), BadHead> {
+    if version >= Version::HTTP_2 && lines.of_connection {
         return Err(BadHead::ConnectionFieldInHttp2);
     }
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    if headers.contains_key(header::TRANSFER_ENCODING) {
+    if lines.transfer_encoding {
         if version == Version::HTTP_10 {
             return Err(BadHead::TransferEncodingInHttp10);
         }
         if !is_chunked(headers) {
             return Err(BadHead::UnknownTransferCoding);
         }
-        if length.is_some() {
+        if lines.length.is_some() {
             return Err(BadHead::BothFramings);
         }
     }
-    if lengths.next().is_some() {
+    if lines.several_lengths {
         return Err(BadHead::SeveralContentLengths);
     }
-    match length {
+    match lines.length {
         Some(length) if whole_number(length).is_none() => Err(BadHead::MalformedContentLength),
         _ => Ok(()),
     }
@@ -179,14 +205,13 @@ pub fn is_chunked(headers: &HeaderMap) -> bool {
 /// A `Content-Length` of digits only (RFC 9110, section 8.6), in octets.
 #[must_use]
 pub fn whole_number(value: &HeaderValue) -> Option<u64> {
-    let digits = value.to_str().ok()?;
-    // `parse` alone would take a plus sign.
-    digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
-}
-
-/// RFC 9113, section 8.2.2.
-fn is_of_connection(name: &http::HeaderName) -> bool {
-    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade")
+    let digits = value.as_bytes();
+    // `parse` would take a plus sign.
+    let number = digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    });
+    number.filter(|_| !digits.is_empty())
 }
 
 #[cfg(test)]

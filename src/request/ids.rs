@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Longest request id that is kept, in octets.
@@ -25,8 +26,16 @@ impl RequestId {
         let mut lines = headers.get_all(X_REQUEST_ID).iter();
         match (lines.next(), lines.next()) {
             (Some(own), None) if is_request_id(own.as_bytes()) => Self(own.clone()),
-            _ => Self(ascii(&format!("{:016x}{:016x}", next_random(), next_random()))),
+            _ => Self::new(),
         }
+    }
+
+    fn new() -> Self {
+        let mut digits = [0; 32];
+        write_hex(&mut digits[..16], next_random());
+        write_hex(&mut digits[16..], next_random());
+        // The octets have an owner from the start, since the id is always shared: by the exchange, both heads and the log.
+        Self(HeaderValue::from_maybe_shared(Bytes::from_owner(digits)).expect(HEXADECIMAL))
     }
 
     #[must_use]
@@ -63,8 +72,13 @@ pub fn continue_trace(headers: &mut HeaderMap) {
     let valid = lines.next().is_some_and(|own| is_traceparent(own.as_bytes())) && lines.next().is_none();
     if !valid {
         headers.remove(TRACESTATE);
-        headers.insert(TRACEPARENT, new_traceparent());
+        begin_trace(headers);
     }
+}
+
+/// Begins a trace, where there is no field of another one.
+pub fn begin_trace(headers: &mut HeaderMap) {
+    headers.insert(TRACEPARENT, new_traceparent());
 }
 
 /// Trace Context, sections 3.2 and 4.3: version, trace id, parent id and flags; later versions may add more.
@@ -88,13 +102,23 @@ fn is_traceparent(value: &[u8]) -> bool {
 }
 
 fn new_traceparent() -> HeaderValue {
+    let mut text = *b"00-................................-................-01";
+    write_hex(&mut text[3..19], next_random());
     // An id of zeros would be invalid.
-    let (low, parent) = (next_random().max(1), next_random().max(1));
-    ascii(&format!("00-{:016x}{low:016x}-{parent:016x}-01", next_random()))
+    write_hex(&mut text[19..35], next_random().max(1));
+    write_hex(&mut text[36..52], next_random().max(1));
+    HeaderValue::from_bytes(&text).expect(HEXADECIMAL)
 }
 
-fn ascii(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("hexadecimal digits and dashes make a field value")
+const HEXADECIMAL: &str = "hexadecimal digits and dashes make a field value";
+
+/// Writes `number` as 16 hexadecimal digits.
+fn write_hex(digits: &mut [u8], number: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (two, octet) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        two[0] = DIGITS[usize::from(octet >> 4)];
+        two[1] = DIGITS[usize::from(octet & 15)];
+    }
 }
 
 /// The next number of this thread's generator (SplitMix64), which begins at a random place.
@@ -172,6 +196,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn numbers_are_written_as_the_standard_library_writes_them(number: u64) {
+            let mut digits = [0; 16];
+            write_hex(&mut digits, number);
+            prop_assert_eq!(digits.to_vec(), format!("{number:016x}").into_bytes());
+        }
+
         #[test]
         fn any_traceparent_is_read_without_panic(value: Vec<u8>, near in "[0-9a-f-]{50,60}") {
             is_traceparent(&value);

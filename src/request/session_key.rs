@@ -9,8 +9,10 @@
 mod source;
 mod text;
 
+use std::cmp::Ordering;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -30,14 +32,42 @@ use crate::policy::{NormalPath, PathMatch, Session};
 /// | `anonymous` | shared by requests without a key |
 /// | `=anonymous`, `=sha256:…`, `=<32 digits>:…`, `==…` | named like one of the others: what stands after the first `=` |
 /// | `<32 digits>:…` | any of the above within a tenant, whose digest the digits are |
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionKey(Arc<str>);
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionKey {
+    /// Of the text, with a key of this process that nobody else knows: clients choose the texts. Made once; it is what
+    /// every table hashes.
+    hash: u64,
+    text: Arc<str>,
+}
+
+impl Hash for SessionKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Ord for SessionKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl PartialOrd for SessionKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl SessionKey {
+    fn of_text(text: &str) -> Self {
+        static KEYED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self { hash: KEYED.hash_one(text), text: text.into() }
+    }
+
     /// The session that all requests of a tenant without a key share.
     #[must_use]
     pub fn anonymous(tenant: &Tenant) -> Self {
-        Self(text::within(tenant.digest(), text::ANONYMOUS).into())
+        Self::of_text(&text::within(tenant.digest(), text::ANONYMOUS))
     }
 
     /// A new session and the name for it, which the upstream and the client are told: 128 unguessable bits as 32
@@ -56,24 +86,24 @@ impl SessionKey {
     /// The session that a tenant's requests with this name belong to.
     #[must_use]
     pub fn named(name: &str, tenant: &Tenant) -> Self {
-        Self(text::within(tenant.digest(), &text::of_name(name)).into())
+        Self::of_text(&text::within(tenant.digest(), &text::of_name(name)))
     }
 
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
 impl fmt::Display for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionKey({:?})", &*self.0)
+        write!(f, "SessionKey({:?})", &*self.text)
     }
 }
 

@@ -4,9 +4,6 @@
 //! its answer has ended or `abandoned_limit` is over, so that neither the session's next turn nor any limit overlaps
 //! with work that still goes on.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use crate::admission::Permit;
 use crate::policy::Abandoned;
 use crate::request::exchange::Phase;
@@ -22,10 +19,11 @@ pub fn finishes(policy: Abandoned, answering: bool) -> bool {
     }
 }
 
-/// Lets `work` go on in a task of its own, holding `permit`, for at most `limit`; what is left then is dropped, which
-/// closes its connection.
-pub fn finish(work: impl Future<Output = ()> + Send + 'static, permit: Arc<Permit>, limit: Duration) {
+/// Lets `work` go on in a task of its own, holding `permit`, for at most the route's `abandoned_limit`; what is left then
+/// is dropped, which closes its connection.
+pub fn finish(work: impl Future<Output = ()> + Send + 'static, permit: Permit) {
     permit.exchange().enter(Phase::Abandoned);
+    let limit = permit.gates().policy.abandoned_limit;
     let task = async move {
         let ended = tokio::select! {
             () = work => "finished",

@@ -11,19 +11,16 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
 
 use crate::admission::Permit;
 use crate::response::abandoned;
 use crate::response::ending::Ending;
 use crate::time;
 use crate::upstream::send::Answer;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 
 /// The body of every answer.
 #[derive(Debug)]
@@ -75,7 +72,6 @@ pub struct GuardedBody {
     status: u16,
     idle: Duration,
     total: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
     /// Since when the server owes the next piece.
     owed_since: Option<Instant>,
 }
@@ -84,14 +80,14 @@ pub struct GuardedBody {
 struct Held {
     // Dropped in this order: the connection is closed before turn and place pass on.
     answer: Answer,
-    permit: Arc<Permit>,
+    permit: Permit,
     ending: Ending,
 }
 
 impl GuardedBody {
     /// Guards `answer`, whose head says `status`. A body without a byte has ended already.
     #[must_use]
-    pub fn guard(answer: Answer, permit: Arc<Permit>, mut ending: Ending, status: u16) -> ProxyBody {
+    pub fn guard(answer: Answer, permit: Permit, mut ending: Ending, status: u16) -> ProxyBody {
         if answer.is_end_stream() {
             drop(answer);
             drop(permit);
@@ -106,7 +102,6 @@ impl GuardedBody {
             status,
             idle: timeouts.idle,
             total,
-            timer: None,
             owed_since: None,
         }))
     }
@@ -125,15 +120,13 @@ impl GuardedBody {
         if let Some(Held { answer, permit, mut ending }) = self.held.take() {
             tracing::debug!(%why, route = %permit.gates().policy.name, "an answer was cut");
             ending.answered(self.status);
-            let policy = &permit.gates().policy;
             if why == BodyCut::Idle {
                 answer.stalled();
             }
             // A server that stalls may still be at work; one whose answer broke off is not.
             let works = matches!(why, BodyCut::Idle | BodyCut::Total);
-            if works && abandoned::finishes(policy.abandoned, true) {
-                let limit = policy.abandoned_limit;
-                abandoned::finish(answer.end(), permit, limit);
+            if works && abandoned::finishes(permit.gates().policy.abandoned, true) {
+                abandoned::finish(answer.end(), permit);
             } else {
                 drop(answer);
                 drop(permit);
@@ -142,26 +135,21 @@ impl GuardedBody {
         Poll::Ready(Some(Err(why)))
     }
 
-    /// Ready when the server has owed the next piece for too long, or all took too long.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BodyCut> {
+    /// Says why when the server has owed the next piece for too long, or all took too long.
+    fn overdue(&mut self) -> Option<BodyCut> {
         let now = time::now();
         let idle = time::after(*self.owed_since.get_or_insert(now), self.idle);
-        let (deadline, why) = match self.total {
+        let (due, why) = match self.total {
             Some(total) if total < idle => (total, BodyCut::Total),
             _ => (idle, BodyCut::Idle),
         };
-        if deadline <= now {
-            return Poll::Ready(why);
+        if due <= now {
+            return Some(why);
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(time::sleep_until(deadline)));
-        // The timer is not set anew for every piece: when it fires too early, it is set to when it should.
-        while timer.as_mut().poll(cx).is_ready() {
-            if deadline <= time::now() {
-                return Poll::Ready(why);
-            }
-            timer.as_mut().reset(tokio::time::Instant::from_std(deadline));
+        if let Some(held) = &self.held {
+            held.permit.exchange().wake_by(due);
         }
-        Poll::Pending
+        None
     }
 }
 
@@ -197,9 +185,9 @@ impl Body for GuardedBody {
                 tracing::debug!(%error, "a server broke off its answer");
                 this.cut(BodyCut::Upstream)
             }
-            Poll::Pending => match this.poll_deadline(cx) {
-                Poll::Ready(why) => this.cut(why),
-                Poll::Pending => Poll::Pending,
+            Poll::Pending => match this.overdue() {
+                Some(why) => this.cut(why),
+                None => Poll::Pending,
             },
         }
     }
@@ -218,11 +206,10 @@ impl Drop for GuardedBody {
         let Some(Held { answer, permit, ending }) = self.held.take() else {
             return;
         };
-        let policy = permit.gates().policy.clone();
         if permit.exchange().is_interrupted() {
             drop(answer);
-        } else if abandoned::finishes(policy.abandoned, true) {
-            abandoned::finish(answer.end(), permit, policy.abandoned_limit);
+        } else if abandoned::finishes(permit.gates().policy.abandoned, true) {
+            abandoned::finish(answer.end(), permit);
         } else {
             abandoned::cancelled(&permit);
             drop(answer);

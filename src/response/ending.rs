@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::admission::RollEntry;
 use crate::request::exchange::Exchange;
-use crate::telemetry::metrics::{RouteMetrics, method_label};
+use crate::telemetry::metrics::RouteMetrics;
 use crate::time;
 
 /// The code of a request whose client left before it had its answer (nginx's word for it).
@@ -16,13 +16,13 @@ pub struct Ending {
     exchange: Arc<Exchange>,
     metrics: Arc<RouteMetrics>,
     code: u16,
-    on_the_roll: Arc<RollEntry>,
+    on_the_roll: Option<RollEntry>,
 }
 
 impl Ending {
     #[must_use]
-    pub fn new(exchange: Arc<Exchange>, metrics: Arc<RouteMetrics>, entry: Arc<RollEntry>) -> Self {
-        Self { exchange, metrics, code: CLIENT_LEFT, on_the_roll: entry }
+    pub fn new(exchange: Arc<Exchange>, metrics: Arc<RouteMetrics>, entry: RollEntry) -> Self {
+        Self { exchange, metrics, code: CLIENT_LEFT, on_the_roll: Some(entry) }
     }
 
     #[must_use]
@@ -30,10 +30,9 @@ impl Ending {
         &self.exchange
     }
 
-    /// The exchange's line on the roll, which stays as long as anybody holds it.
-    #[must_use]
-    pub fn on_the_roll(&self) -> Arc<RollEntry> {
-        self.on_the_roll.clone()
+    /// The exchange's line on the roll, until its permit takes it over.
+    pub fn on_the_roll(&mut self) -> &mut Option<RollEntry> {
+        &mut self.on_the_roll
     }
 
     #[must_use]
@@ -49,7 +48,7 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.metrics.ended(method_label(&self.exchange.method), self.code);
+        self.metrics.ended(&self.exchange.method, self.code);
         let took = time::now().saturating_duration_since(self.exchange.arrived);
         self.metrics.duration.observe(took.as_secs_f64());
     }

@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::admission::{QueueScope, Quota, Rejection};
 use crate::request::RequestId;
 use crate::request::exchange::UploadFault;
 use crate::response::body::ProxyBody;
-use crate::response::rate_limit_fields;
 use crate::upstream::failure::Failure;
 
 /// Why the gateway answers itself. Each becomes one row of the table in the documentation.
@@ -217,7 +216,7 @@ impl Refusal {
             detail: &self.detail(),
             reason: kind.reason,
             request_id,
-            violated_policies: quota.map(|quota| [&*quota.name]),
+            violated_policies: quota.map(|quota| [&*quota.allowance.name]),
         };
         serde_json::to_vec(&problem).unwrap_or_default().into()
     }
@@ -273,9 +272,9 @@ fn rejection_detail(rejection: &Rejection) -> Cow<'static, str> {
     match rejection {
         Rejection::RateLimited { quota, .. } => format!(
             "The rate limit `{}` allows {} requests in {}; none is left.",
-            quota.name,
-            quota.burst,
-            seconds(quota.interval.saturating_mul(quota.burst.get()))
+            quota.allowance.name,
+            quota.allowance.burst,
+            seconds(quota.allowance.interval.saturating_mul(quota.allowance.burst.get()))
         )
         .into(),
         Rejection::SessionQueueFull { waiting, .. } => {
@@ -321,12 +320,10 @@ fn failure_detail(failure: Failure) -> &'static str {
 
 /// Tells the client how it stands with a rate limit.
 pub fn set_quota(headers: &mut HeaderMap, quota: &Quota) {
-    headers.insert(
-        rate_limit_fields::RATE_LIMIT_POLICY,
-        rate_limit_fields::rate_limit_policy(&quota.name, quota.burst, quota.interval),
-    );
-    let member = rate_limit_fields::rate_limit(&quota.name, quota.remaining, quota.reset);
-    headers.insert(rate_limit_fields::RATE_LIMIT, member);
+    const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+    const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+    headers.insert(RATE_LIMIT_POLICY, quota.allowance.policy().clone());
+    headers.insert(RATE_LIMIT, quota.state());
 }
 
 /// A duration for people.
@@ -346,6 +343,7 @@ fn static_value(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Allowance;
 
     #[test]
     fn retry_after_is_whole_seconds_and_at_least_one() {
@@ -372,13 +370,8 @@ mod tests {
 
     #[test]
     fn a_rate_limit_answers_with_the_registered_type_and_names_its_policy() {
-        let quota = Quota {
-            name: "session".into(),
-            burst: std::num::NonZeroU32::MIN,
-            interval: Duration::from_secs(2),
-            remaining: 0,
-            reset: Duration::from_millis(200),
-        };
+        let allowance = Allowance::new("session".into(), std::num::NonZeroU32::MIN, Duration::from_secs(2));
+        let quota = Quota { allowance: allowance.into(), remaining: 0, reset: Duration::from_millis(200) };
         let refusal = Refusal::Rejected(Rejection::RateLimited { quota, retry_after: Duration::from_millis(200) });
         let problem: serde_json::Value = serde_json::from_slice(&refusal.problem("id")).expect("JSON");
         assert_eq!(problem["type"], QUOTA_EXCEEDED);

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +14,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
 use tower::Service as _;
 
 use crate::proxy::Peer;
@@ -24,7 +22,8 @@ use crate::response::body::ProxyBody;
 use crate::server::rim::{self, Rim};
 use crate::server::{Accepted, Downstream, Service, Stage};
 use crate::sync::Mutex;
-use crate::time;
+use crate::time::{self, LazyTimer};
+use crate::upstream::fields::Hop;
 
 /// Requests of one connection at once. Those beyond wait at the client.
 const MAX_STREAMS: u32 = 250;
@@ -42,7 +41,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) async fn serve<S: Downstream>(accepted: Accepted<S>, service: Service) {
     let Accepted { socket, ahead, address, began, limits } = accepted;
     let streams = Streams { called: Arc::default(), open: Arc::default(), ended: Arc::new(Mutex::new(began)) };
-    let requests = Requests { rim: rim::around(service.proxy.clone()), called: streams.called.clone(), address };
+    let requests = Requests {
+        rim: rim::around(service.proxy.clone()),
+        called: streams.called.clone(),
+        hop: Arc::new(Hop::new(address.ip(), "http")),
+    };
     let connection = Builder::new(streams.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -59,8 +62,13 @@ pub(super) async fn serve<S: Downstream>(accepted: Accepted<S>, service: Service
     loop {
         let due = time::after(*streams.ended.lock(), limits.keep_alive_timeout);
         let look = time::sleep_until(due.max(time::now() + limits.keep_alive_timeout / 4));
+        // Requests are called within the connection's poll.
+        let step = std::future::poll_fn(|cx| {
+            let _step = time::hold();
+            connection.as_mut().poll(cx)
+        });
         tokio::select! {
-            _ = &mut connection => return,
+            _ = step => return,
             _ = stage.wait_for(|stage| *stage >= Stage::Ending), if !ending => ending = true,
             () = look, if !ending => {
                 let idle = time::now().saturating_duration_since(*streams.ended.lock());
@@ -134,7 +142,7 @@ struct Requests {
     rim: Rim,
     /// The exchange of the last call, for the task that hyper makes of its stream right after it.
     called: Arc<Mutex<Option<Arc<Exchange>>>>,
-    address: SocketAddr,
+    hop: Arc<Hop>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Requests {
@@ -144,7 +152,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         *self.called.lock() = None;
-        let peer = Peer { address: self.address, bad_framing: None, current: self.called.clone() };
+        let peer = Peer { hop: self.hop.clone(), bad_framing: None, current: self.called.clone() };
         self.rim.clone().call((request, peer))
     }
 }
@@ -173,7 +181,7 @@ where
         tokio::spawn(async move {
             let _open = open;
             match exchange {
-                Some(exchange) => Watched { stream, exchange, timer: None }.await,
+                Some(exchange) => Watched { stream, exchange, timer: LazyTimer::default() }.await,
                 None => {
                     stream.await;
                 }
@@ -196,7 +204,7 @@ pin_project_lite::pin_project! {
         #[pin]
         stream: F,
         exchange: Arc<Exchange>,
-        timer: Option<Pin<Box<Sleep>>>,
+        timer: LazyTimer,
     }
 }
 
@@ -205,27 +213,31 @@ impl<F: Future> Future for Watched<F> {
 
     /// Ready when the stream has ended, or must be: dropping it resets it.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let _step = time::hold();
         let this = self.project();
         if this.stream.poll(cx).is_ready() {
             return Poll::Ready(());
         }
+        let exchange = &**this.exchange;
         // While its reader takes nothing, nobody looks at the body, which would hear of it.
-        if this.exchange.reader_deadline().is_some() && this.exchange.poll_interrupted(cx).is_ready() {
+        if exchange.reader_deadline().is_some() && exchange.poll_interrupted(cx).is_ready() {
             return Poll::Ready(());
         }
-        while let Some(deadline) = this.exchange.reader_deadline() {
-            if deadline <= time::now() {
+        loop {
+            let deadline = exchange.reader_deadline();
+            if deadline.is_some_and(|deadline| deadline <= time::now()) {
                 return Poll::Ready(());
             }
-            let timer = this.timer.get_or_insert_with(|| Box::pin(time::sleep_until(deadline)));
-            let due = tokio::time::Instant::from_std(deadline);
-            if timer.is_elapsed() || due < timer.deadline() {
-                timer.as_mut().reset(tokio::time::Instant::from_std(deadline));
+            // Read after the stream was polled, and with it the service and its body, which set the alarm.
+            if exchange.rings() {
+                cx.waker().wake_by_ref();
             }
-            if timer.as_mut().poll(cx).is_pending() {
-                break;
+            let Some(next) = deadline.into_iter().chain(exchange.alarm()).min() else {
+                return Poll::Pending;
+            };
+            if this.timer.poll_until(next, cx).is_pending() {
+                return Poll::Pending;
             }
         }
-        Poll::Pending
     }
 }

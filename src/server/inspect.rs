@@ -91,6 +91,12 @@ impl Inspector {
         self.state == State::Opaque || (self.state == State::Head && self.head.octets == 0)
     }
 
+    /// Whether it might as well begin anew: what comes next is a request, and nothing is known of it yet.
+    #[must_use]
+    pub fn is_pristine(&self) -> bool {
+        self.state == State::Head && self.head.octets == 0 && self.head.bad.is_none()
+    }
+
     /// Looks at the next piece, and tells `seen` what is in it.
     pub fn look(&mut self, mut piece: &[u8], mut seen: impl FnMut(Seen)) {
         let whole = piece.len();
@@ -309,8 +315,15 @@ mod tests {
             let bytes = format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n{body}{next}");
             let (seen, inspector) = look(bytes.as_bytes());
             assert_eq!(seen, [Seen::HeadEnded(None); 2], "{bytes:?}");
-            assert!(inspector.is_between_requests());
+            assert!(inspector.is_between_requests() && inspector.is_pristine());
         }
+    }
+
+    #[test]
+    fn an_empty_line_is_nothing_unless_it_is_a_bad_one() {
+        assert!(look(b"\r\n\r\n").1.is_pristine());
+        assert!(!look(b"\r").1.is_pristine());
+        assert!(!look(b"\n").1.is_pristine());
     }
 
     #[test]

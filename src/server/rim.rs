@@ -5,38 +5,40 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
-use futures_util::future::CatchUnwind;
-use http::{Request, Response, Version};
+use futures_util::future::{CatchUnwind, Map};
+use http::{HeaderMap, Request, Response, Version};
 use hyper::body::Incoming;
 use tower::{Layer, Service};
 
-use crate::proxy::{Peer, Proxy};
+use crate::proxy::{Peer, Proxy, Serving};
 use crate::request::RequestId;
+use crate::request::exchange::Exchange;
 use crate::response::body::ProxyBody;
 use crate::response::refusal::Refusal;
+use crate::sync::Mutex;
 
 /// A request with the connection that it came on.
 pub type Arriving = (Request<Incoming>, Peer);
 
 /// The proxy as a tower service. Always ready: who may go on is decided per request, not per service.
 #[derive(Debug, Clone)]
-pub struct ProxyService(pub Proxy);
+pub struct ProxyService(pub Arc<Proxy>);
 
 impl Service<Arriving> for ProxyService {
     type Response = Response<ProxyBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<ProxyBody>, Infallible>> + Send>>;
+    type Future = Map<Serving, fn(Response<ProxyBody>) -> Result<Response<ProxyBody>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, (request, peer): Arriving) -> Self::Future {
-        let answer = self.0.call(request, &peer);
-        Box::pin(answer.map(Ok))
+        self.0.call(request, &peer).map(Ok)
     }
 }
 
@@ -70,14 +72,14 @@ where
     }
 
     fn call(&mut self, arriving: Arriving) -> Self::Future {
-        let request_id = RequestId::of(arriving.0.headers());
         let http1 = arriving.0.version() < Version::HTTP_2;
+        let current = arriving.1.current.clone();
         let called = std::panic::catch_unwind(AssertUnwindSafe(|| self.0.call(arriving)));
         let state = match called {
             Ok(future) => Running::Called { future: AssertUnwindSafe(future).catch_unwind() },
             Err(panic) => Running::Panicked { panic: Some(panic) },
         };
-        Caught { state, request_id, http1 }
+        Caught { state, current, http1 }
     }
 }
 
@@ -88,7 +90,7 @@ pin_project_lite::pin_project! {
     pub struct Caught<F> {
         #[pin]
         state: Running<F>,
-        request_id: RequestId,
+        current: Arc<Mutex<Option<Arc<Exchange>>>>,
         http1: bool,
     }
 }
@@ -119,8 +121,10 @@ impl<F: Future<Output = Result<Response<ProxyBody>, Infallible>>> Future for Cau
             .map(ToString::to_string)
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "no message".into());
-        tracing::error!(request_id = %this.request_id, %message, "a request panicked; please report this");
-        Poll::Ready(Ok(Refusal::Internal.into_response(this.request_id, *this.http1)))
+        let exchange = this.current.lock().clone();
+        let request_id = exchange.map_or_else(|| RequestId::of(&HeaderMap::new()), |it| it.request_id.clone());
+        tracing::error!(%request_id, %message, "a request panicked; please report this");
+        Poll::Ready(Ok(Refusal::Internal.into_response(&request_id, *this.http1)))
     }
 }
 
@@ -129,6 +133,6 @@ pub type Rim = CatchPanic<ProxyService>;
 
 /// Puts the rim around `proxy`.
 #[must_use]
-pub fn around(proxy: Proxy) -> Rim {
+pub fn around(proxy: Arc<Proxy>) -> Rim {
     tower::ServiceBuilder::new().layer(CatchPanicLayer).service(ProxyService(proxy))
 }

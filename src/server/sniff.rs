@@ -1,13 +1,14 @@
 //! Which version of HTTP a client speaks: HTTP/2 begins with a preface that is no HTTP/1 request (RFC 9113, section 3.4).
 
+use std::future::poll_fn;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use bytes::Bytes;
+use tokio::io::AsyncRead;
+
+use crate::server::socket::poll_octets;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Read at first: most request heads fit, and then need no second look at the socket.
-const FIRST_READ: usize = 4096;
 
 /// A connection, and what was read of it already.
 #[derive(Debug)]
@@ -25,26 +26,28 @@ pub async fn protocol<S: AsyncRead + Unpin>(
     closing: impl Future<Output = ()>,
 ) -> Sniffed<S> {
     let mut closing = std::pin::pin!(closing);
-    let mut ahead = BytesMut::with_capacity(FIRST_READ);
+    let mut ahead = Bytes::new();
     let deadline = tokio::time::Instant::now() + timeout;
     loop {
         let silent = ahead.is_empty();
         let read = tokio::select! {
-            read = tokio::time::timeout_at(deadline, socket.read_buf(&mut ahead)) => read,
+            read = tokio::time::timeout_at(deadline, poll_fn(|cx| poll_octets(&mut socket, cx))) => read,
             () = &mut closing, if silent => return Sniffed::Nothing,
         };
         match read {
-            Ok(Ok(length)) if length > 0 => {}
+            Ok(Ok(octets)) if !octets.is_empty() => {
+                ahead = if silent { octets } else { [ahead, octets].concat().into() };
+            }
             // Half a preface, or half a request line: the HTTP/1 side says what is to be said about it.
-            _ if !ahead.is_empty() => return Sniffed::Http1(socket, ahead.freeze()),
+            _ if !ahead.is_empty() => return Sniffed::Http1(socket, ahead),
             _ => return Sniffed::Nothing,
         }
         let known = ahead.len().min(PREFACE.len());
         if ahead[..known] != PREFACE[..known] {
-            return Sniffed::Http1(socket, ahead.freeze());
+            return Sniffed::Http1(socket, ahead);
         }
         if known == PREFACE.len() {
-            return Sniffed::Http2(socket, ahead.freeze());
+            return Sniffed::Http2(socket, ahead);
         }
     }
 }

@@ -1,14 +1,21 @@
 //! A client's TCP socket, held in common by whoever moves its octets and whoever watches for the client's departure.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+
+/// Most request heads fit, and then need no second look at the socket.
+const AT_ONCE: usize = 4096;
+/// Up to here it costs less to put the pieces of a write together than to have the system gather them.
+const SMALL: usize = 2048;
 
 /// See the module.
 #[derive(Debug)]
@@ -23,6 +30,17 @@ impl Socket {
     #[must_use]
     pub fn shared(&self) -> Arc<TcpStream> {
         self.0.clone()
+    }
+
+    /// Notes that the system has no more octets: a read has not filled its buffer. The next read then waits for an event
+    /// instead of asking the system in vain; tokio's own reads do the same.
+    ///
+    /// An event that comes after the read, for octets or for an end, must not be cleared with those before it. Here it
+    /// cannot come between the two: this thread runs the driver of its events too, so none is noted before the next
+    /// wait. With a driver on another thread the readiness would have to be looked at before the read, and cleared only
+    /// if it is still the same. That nothing more will come is never cleared, so the end is read in any case.
+    fn drained(&self) {
+        let _ = self.0.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 
     fn poll_write_with(
@@ -40,13 +58,28 @@ impl Socket {
     }
 }
 
+/// Reads what is there, by way of the stack: whoever waits for a client that is silent holds no buffer for it. Empty at
+/// the end.
+pub(super) fn poll_octets<S: AsyncRead + Unpin>(socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    let mut room = [const { MaybeUninit::uninit() }; AT_ONCE];
+    let mut octets = ReadBuf::uninit(&mut room);
+    ready!(Pin::new(socket).poll_read(cx, &mut octets))?;
+    Poll::Ready(Ok(Bytes::copy_from_slice(octets.filled())))
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
             match self.0.try_read_buf(buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(|_| ())),
+                Ok(length) => {
+                    if length > 0 && buf.remaining() > 0 {
+                        self.drained();
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
@@ -62,7 +95,17 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |socket| socket.try_write_vectored(pieces))
+        let whole: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if whole > SMALL || pieces.len() < 2 {
+            return self.poll_write_with(cx, |socket| socket.try_write_vectored(pieces));
+        }
+        let mut octets = [0; SMALL];
+        let mut end = 0;
+        for piece in pieces {
+            octets[end..end + piece.len()].copy_from_slice(piece);
+            end += piece.len();
+        }
+        self.poll_write_with(cx, |socket| socket.try_write(&octets[..end]))
     }
 
     fn is_write_vectored(&self) -> bool {

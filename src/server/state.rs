@@ -1,54 +1,58 @@
 //! What the parts of one HTTP/1 connection know of each other: the wire that moves octets, the service that answers
-//! requests, and the driver that keeps the deadlines. All of them run in one task, so the lock is never contended.
+//! requests, and the driver that keeps the deadlines. All of them run in one task: see [`cells`].
 
-use std::collections::VecDeque;
+mod cells;
+mod verdicts;
+
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
 use crate::request::exchange::Exchange;
-use crate::server::departure::FIRST_OCTET;
+use crate::server::departure::{FIRST_OCTET, Watchable};
 use crate::sync::Mutex;
 use crate::time;
+use cells::{Count, Flag, Moment};
+use verdicts::Verdicts;
 
 /// The shared state of one connection.
 #[derive(Debug)]
 pub struct Connection {
-    state: Mutex<State>,
-    /// The exchange that was called last.
+    begin: Instant,
+    /// The exchange that was called last. The driver looks only when [`turns`](Self::turns) says that it is another.
     pub current: Arc<Mutex<Option<Arc<Exchange>>>>,
-}
-
-#[derive(Debug)]
-struct State {
-    /// One for each head that was read and not called yet: why it must be refused, if it must.
-    verdicts: VecDeque<Option<&'static str>>,
-    head_too_large: bool,
+    /// How often an exchange has begun or ended.
+    turns: Count,
+    pub watchable: Option<Watchable>,
+    verdicts: Verdicts,
+    head_too_large: Flag,
     /// Since when a head is being read.
-    head_since: Option<Instant>,
-    /// Since when there is no request; `None` while there is one.
-    idle_since: Option<Instant>,
+    head_since: Moment,
+    /// Since when there is no request; none while there is one.
+    idle_since: Moment,
     /// Whether the answer's head was handed to hyper.
-    answering: bool,
+    answering: Flag,
     /// The client will send no more.
-    ended: bool,
+    ended: Flag,
     /// Since when that is known, or since when it was written to last.
-    ended_since: Option<Instant>,
+    ended_since: Moment,
     /// The answer goes out in chunks.
-    chunked: bool,
+    chunked: Flag,
     /// An octet was sent to find out whether the client still listens.
-    probed: bool,
+    probed: Flag,
     /// Since when hyper waits for the socket to take more.
-    blocked_since: Option<Instant>,
+    blocked_since: Moment,
     /// Everything that hyper has written was taken by the socket.
-    flushed: bool,
+    flushed: Flag,
     /// Whether hyper waits for the socket to have more; it would then notice an end by itself.
-    reading: bool,
+    reading: Flag,
+    /// Whether all octets that were read belong to requests that are complete.
+    between_requests: Flag,
     /// Octets of the next answer that were sent ahead of it.
-    sent_ahead: usize,
-    upgraded: bool,
+    sent_ahead: Count,
+    upgraded: Flag,
     /// What was written makes no sense any more.
-    broken: bool,
+    broken: Flag,
 }
 
 /// How an answer goes out.
@@ -70,174 +74,188 @@ pub struct InExchange(Arc<Connection>);
 
 impl Connection {
     #[must_use]
-    pub fn new(since: Instant) -> Self {
+    pub fn new(begin: Instant, watchable: Option<Watchable>) -> Self {
+        let since = || {
+            let moment = Moment::default();
+            moment.set(begin, begin);
+            moment
+        };
         Self {
-            state: Mutex::new(State {
-                verdicts: VecDeque::new(),
-                head_too_large: false,
-                head_since: Some(since),
-                idle_since: Some(since),
-                answering: false,
-                ended: false,
-                ended_since: None,
-                chunked: false,
-                probed: false,
-                blocked_since: None,
-                flushed: true,
-                reading: false,
-                sent_ahead: 0,
-                upgraded: false,
-                broken: false,
-            }),
+            begin,
             current: Arc::default(),
+            turns: Count::default(),
+            watchable,
+            verdicts: Verdicts::default(),
+            head_too_large: Flag::default(),
+            head_since: since(),
+            idle_since: since(),
+            answering: Flag::default(),
+            ended: Flag::default(),
+            ended_since: Moment::default(),
+            chunked: Flag::default(),
+            probed: Flag::default(),
+            blocked_since: Moment::default(),
+            flushed: Flag::new(true),
+            reading: Flag::default(),
+            between_requests: Flag::default(),
+            sent_ahead: Count::default(),
+            upgraded: Flag::default(),
+            broken: Flag::default(),
         }
     }
 
     // The wire's side.
 
     pub fn head_began(&self) {
-        let mut state = self.state.lock();
-        state.head_since.get_or_insert_with(time::now);
+        self.head_since.set_once(self.begin);
     }
 
     pub fn head_ended(&self, bad: Option<&'static str>) {
-        let mut state = self.state.lock();
-        state.head_since = None;
-        state.verdicts.push_back(bad);
+        self.head_since.clear();
+        self.verdicts.push(bad);
     }
 
     pub fn head_is_too_large(&self) {
-        self.state.lock().head_too_large = true;
+        self.head_too_large.set(true);
+    }
+
+    pub fn set_between_requests(&self, between: bool) {
+        self.between_requests.set(between);
     }
 
     /// Notes that the client will send no more. Whether hyper is to be told: not while a whole request is being
     /// answered, since it would take that for the client's departure; nor before all that was written has gone out.
     pub fn end_is_due(&self, between_requests: bool) -> bool {
-        let mut state = self.state.lock();
-        state.ended = true;
-        if state.upgraded {
+        self.ended.set(true);
+        if self.upgraded.get() {
             return true;
         }
-        state.ended_since.get_or_insert_with(time::now);
-        let answering = state.idle_since.is_none() && between_requests;
-        !answering && (state.flushed || !between_requests)
+        self.ended_since.set_once(self.begin);
+        let answering = self.is_in_exchange() && between_requests;
+        !answering && (self.flushed.get() || !between_requests)
     }
 
     pub fn has_ended(&self) -> bool {
-        self.state.lock().ended
+        self.ended.get()
     }
 
     pub fn set_reading(&self, reading: bool) {
-        self.state.lock().reading = reading;
+        self.reading.set(reading);
     }
 
     /// Notes what became of a write.
     pub fn wrote(&self, blocked: bool) {
-        let mut state = self.state.lock();
-        state.flushed = false;
-        // Every write finds out whether the client still listens.
-        if state.ended_since.is_some() && !blocked {
-            state.ended_since = Some(time::now());
-        }
+        self.flushed.set(false);
         if blocked {
-            state.blocked_since.get_or_insert_with(time::now);
-        } else {
-            state.blocked_since = None;
+            self.blocked_since.set_once(self.begin);
+            return;
+        }
+        self.blocked_since.clear();
+        // Every write finds out whether the client still listens.
+        if self.ended_since.is_set() {
+            self.ended_since.set(self.begin, time::now());
         }
     }
 
     pub fn flushed(&self) {
-        let mut state = self.state.lock();
-        state.flushed = true;
-        state.blocked_since = None;
+        self.flushed.set(true);
+        self.blocked_since.clear();
     }
 
     /// How many octets of what is written now have been sent already.
     pub fn sent_ahead(&self) -> usize {
-        self.state.lock().sent_ahead
+        self.sent_ahead.get()
     }
 
     pub fn skipped_ahead(&self) {
-        self.state.lock().sent_ahead = 0;
+        self.sent_ahead.set(0);
     }
 
     pub fn is_upgraded(&self) -> bool {
-        self.state.lock().upgraded
+        self.upgraded.get()
     }
 
     // The service's side.
 
     /// Begins an exchange; with it comes what is wrong with its head.
     pub fn begin(self: &Arc<Self>) -> (InExchange, Option<&'static str>) {
-        let mut state = self.state.lock();
-        state.idle_since = None;
-        state.answering = false;
-        state.probed = false;
+        self.turns.set(self.turns.get().wrapping_add(1));
+        self.idle_since.clear();
+        self.answering.set(false);
+        self.probed.set(false);
         // A head that was not seen to end is one that was lost sight of.
-        let verdict = state.verdicts.pop_front().unwrap_or(Some(LOST));
+        let verdict = self.verdicts.pop().unwrap_or(Some(LOST));
         (InExchange(self.clone()), verdict)
     }
 
     pub fn answering(&self, how: Answering) {
-        let mut state = self.state.lock();
-        state.answering = true;
-        state.upgraded = how == Answering::Upgraded;
-        state.chunked = how == Answering::Chunked;
+        self.answering.set(true);
+        self.upgraded.set(how == Answering::Upgraded);
+        self.chunked.set(how == Answering::Chunked);
     }
 
-    /// Notes that what was written makes no sense any more.
-    pub fn broke(&self) {
-        self.state.lock().broken = true;
+    /// Writes interim responses past hyper. What cannot be sent now is not sent: they are optional. If only a part could
+    /// be, nothing sensible can follow, and the connection is broken.
+    ///
+    /// Whether there were any.
+    pub fn pass_on_interim(&self, exchange: &Exchange) -> bool {
+        let interim = exchange.take_interim();
+        if interim.is_empty() {
+            return false;
+        }
+        if self.may_write_past() {
+            let sent = self.watchable.as_ref().map_or(0, |watchable| watchable.send(&interim));
+            self.broken.set(self.broken.get() || (sent != 0 && sent != interim.len()));
+        }
+        true
+    }
+
+    /// Whether octets may be written past hyper: nothing of an answer is on its way.
+    fn may_write_past(&self) -> bool {
+        self.flushed.get() && !self.answering.get() && self.is_in_exchange() && self.sent_ahead.get() == 0
     }
 
     // The driver's side.
 
+    /// How often an exchange has begun or ended: while it stays the same, so does [`current`](Self::current).
+    pub fn turns(&self) -> usize {
+        self.turns.get()
+    }
+
     pub fn is_broken(&self) -> bool {
-        self.state.lock().broken
+        self.broken.get()
     }
 
     pub fn is_head_too_large(&self) -> bool {
-        self.state.lock().head_too_large
+        self.head_too_large.get()
     }
 
     /// Whether a request is on it.
     pub fn is_in_exchange(&self) -> bool {
-        self.state.lock().idle_since.is_none()
+        !self.idle_since.is_set()
     }
 
     /// Whether hyper must be asked to read again, to be told of an end that was kept from it.
     pub fn owes_end(&self) -> bool {
-        let state = self.state.lock();
-        state.ended && state.idle_since.is_some() && state.flushed
+        self.ended.get() && !self.is_in_exchange() && self.flushed.get()
     }
 
     /// Whether the client's departure would go unseen by hyper.
-    pub fn needs_watch(&self) -> bool {
-        let state = self.state.lock();
-        if state.idle_since.is_some() || state.upgraded {
+    pub fn needs_watch(&self, exchange: Option<&Exchange>) -> bool {
+        if !self.is_in_exchange() || self.upgraded.get() {
             return false;
         }
-        state.ended || (!state.answering && !state.reading && self.is_waiting())
-    }
-
-    fn is_waiting(&self) -> bool {
-        self.current.lock().as_ref().is_some_and(|exchange| exchange.phase().waiting_for().is_some())
-    }
-
-    /// Whether octets may be written past hyper: nothing of an answer is on its way.
-    pub fn may_write_past(&self) -> bool {
-        let state = self.state.lock();
-        state.flushed && !state.answering && state.idle_since.is_none() && state.sent_ahead == 0
+        let waits = || exchange.is_some_and(|exchange| exchange.phase().waiting_for().is_some());
+        self.ended.get() || (!self.answering.get() && !self.reading.get() && waits())
     }
 
     /// The octet by which to find out whether a client that sends no more still listens; `None` when there is none, or
     /// it was sent.
     pub fn probe(&self) -> Option<&'static [u8]> {
-        let state = self.state.lock();
-        if state.probed || !state.flushed || state.idle_since.is_some() {
+        if self.probed.get() || !self.flushed.get() || !self.is_in_exchange() {
             return None;
         }
-        match (state.answering, state.chunked) {
+        match (self.answering.get(), self.chunked.get()) {
             (false, _) => Some(FIRST_OCTET),
             // A chunk's size may have leading zeros (RFC 9112, section 7.1), and a chunk's size is what comes next.
             (true, true) => Some(b"0"),
@@ -247,43 +265,49 @@ impl Connection {
 
     /// Notes that the [`probe`](Self::probe) was sent.
     pub fn probed(&self) {
-        let mut state = self.state.lock();
-        state.probed = true;
+        self.probed.set(true);
         // The zero needs not be left out of what follows, the beginning of the answer does.
-        if !state.answering {
-            state.sent_ahead = FIRST_OCTET.len();
+        if !self.answering.get() {
+            self.sent_ahead.set(FIRST_OCTET.len());
         }
     }
 
     /// Whether an operator ended a request whose reader takes nothing: nobody looks at the body then, which would hear
     /// of it.
-    pub fn is_interrupted(&self, cx: &Context<'_>) -> bool {
-        let current = self.current.lock();
-        let stalled = current.as_ref().filter(|exchange| exchange.reader_deadline().is_some());
+    pub fn is_interrupted(&self, exchange: Option<&Exchange>, cx: &Context<'_>) -> bool {
+        let stalled = exchange.filter(|exchange| exchange.reader_deadline().is_some());
         stalled.is_some_and(|exchange| exchange.poll_interrupted(cx).is_ready())
     }
 
     /// What the connection waits for, and since when.
-    pub fn waits(&self) -> Waits {
-        let state = self.state.lock();
-        if let (Some(since), Some(_)) = (state.blocked_since, state.idle_since) {
+    pub fn waits(&self, exchange: Option<&Exchange>) -> Waits {
+        let idle_since = self.idle_since.get(self.begin);
+        if let (Some(since), Some(_)) = (self.blocked_since.get(self.begin), idle_since) {
             return Waits::Reader(since);
         }
-        if let (Some(since), None, false) = (state.ended_since, state.idle_since, state.upgraded)
-            && state.answering
-            && !state.chunked
+        if let (Some(since), None, false) = (self.ended_since.get(self.begin), idle_since, self.upgraded.get())
+            && self.answering.get()
+            && !self.chunked.get()
         {
             return Waits::Ended(since);
         }
-        match (state.idle_since, state.head_since) {
+        match (idle_since, self.head_since.get(self.begin)) {
             (Some(_), Some(since)) => Waits::Head(since),
             (Some(since), None) => Waits::Request(since),
-            (None, _) => {
-                let current = self.current.lock();
-                let deadline = current.as_ref().and_then(|exchange| exchange.reader_deadline());
-                deadline.map_or(Waits::Nothing, Waits::Taker)
-            }
+            (None, _) => exchange.and_then(Exchange::reader_deadline).map_or(Waits::Nothing, Waits::Taker),
         }
+    }
+
+    /// Whether there is nothing on it: no request, no octet that was read and not understood or written and not sent,
+    /// and hyper waits for nothing but the next request.
+    pub fn is_at_rest(&self) -> bool {
+        !self.is_in_exchange()
+            && self.reading.get()
+            && self.between_requests.get()
+            && self.flushed.get()
+            && self.verdicts.is_empty()
+            && self.sent_ahead.get() == 0
+            && !(self.ended.get() || self.upgraded.get() || self.head_too_large.get() || self.broken.get())
     }
 }
 
@@ -304,11 +328,20 @@ pub enum Waits {
     Nothing,
 }
 
+impl InExchange {
+    /// The connection that it is on.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.0
+    }
+}
+
 impl Drop for InExchange {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        state.idle_since = Some(time::now());
-        state.answering = false;
-        *self.0.current.lock() = None;
+        let connection = &self.0;
+        connection.turns.set(connection.turns.get().wrapping_add(1));
+        connection.idle_since.set(connection.begin, time::now());
+        connection.answering.set(false);
+        *connection.current.lock() = None;
     }
 }

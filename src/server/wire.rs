@@ -12,6 +12,7 @@ use tokio::time::Sleep;
 
 use crate::server::departure::FIRST_OCTET;
 use crate::server::inspect::{Inspector, Seen};
+use crate::server::socket::poll_octets;
 use crate::server::state::Connection;
 
 /// After the last answer, how long and how much of what the client still sends is read and thrown away. Closing a
@@ -50,6 +51,15 @@ impl<S> Wire<S> {
         self.socket
     }
 
+    /// Puts back what hyper has read and not understood. Only between requests, where all that can be are empty lines.
+    pub fn unread(&mut self, octets: Bytes) {
+        self.ahead = octets;
+    }
+
+    pub fn has_unread(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
     /// Looks at the next piece. Says how many of its octets hyper may have.
     fn look(&mut self, piece: &[u8]) -> usize {
         if self.connection.is_upgraded() {
@@ -68,7 +78,16 @@ impl<S> Wire<S> {
         if self.inspector.is_in_head() {
             self.connection.head_began();
         }
+        self.connection.set_between_requests(self.inspector.is_pristine());
         good
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Waits, without a buffer, until the client has sent something, which is read next. False: it will send no more.
+    pub fn poll_called(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.ahead = ready!(poll_octets(&mut self.socket, cx))?;
+        Poll::Ready(Ok(!self.ahead.is_empty()))
     }
 }
 
@@ -84,6 +103,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             let length = this.ahead.len().min(buf.remaining());
             buf.put_slice(&this.ahead[..length]);
             this.ahead.advance(length);
+            if this.ahead.is_empty() {
+                // An empty piece would keep its memory.
+                this.ahead = Bytes::new();
+            }
         } else if this.connection.has_ended() {
             let due = this.connection.end_is_due(this.inspector.is_between_requests());
             return if due { Poll::Ready(Ok(())) } else { Poll::Pending };

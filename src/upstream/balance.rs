@@ -5,7 +5,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::policy::Balance;
@@ -69,7 +69,7 @@ impl Upstream {
     /// # Errors
     /// [`NoServer`] when none is healthy. `Ok(None)`: wait with [`wait_for_slot`](Self::wait_for_slot).
     pub fn try_slot(&self, wanted: &Wanted<'_>) -> Result<Option<Slot>, NoServer> {
-        if self.shared.lines.active() > 0 && !wanted.exempt {
+        if self.shared.in_line.load(Ordering::Relaxed) > 0 && !wanted.exempt {
             return if self.is_available() { Ok(None) } else { Err(NoServer) };
         }
         match self.choose(wanted)? {
@@ -85,10 +85,11 @@ impl Upstream {
     pub async fn wait_for_slot(&self, wanted: &Wanted<'_>) -> Result<Slot, NoServer> {
         let line = match self.choose(wanted)? {
             // It came free meanwhile; those in the line are told of it as well, so the first of them still gets it.
-            Choice::Taken(slot) if self.shared.lines.active() == 0 => return Ok(slot),
+            Choice::Taken(slot) if self.shared.in_line.load(Ordering::Relaxed) == 0 => return Ok(slot),
             Choice::Taken(slot) => self.line_of(wanted, slot.server()),
             Choice::Full(line) => line,
         };
+        let _in_line = InLine::new(&self.shared.in_line);
         // The line has no bound of its own: whoever stands in it holds a place, and those are bounded.
         let Ok(mut head) = self.shared.lines.arrive(line, 1, usize::MAX, ()) else {
             return Err(NoServer);
@@ -120,25 +121,19 @@ impl Upstream {
             return Ok(self.enter(server, wanted).map_or(Choice::Full(self.line_of(wanted, server)), Choice::Taken));
         }
         let start = self.shared.round.fetch_add(1, Ordering::Relaxed);
-        let mut some = false;
         // Another worker may take the slot between the look and the entry; then look again.
         for _ in 0..=self.servers.len() {
-            let open: Vec<&Arc<Server>> =
-                asked().inspect(|_| some = true).filter(|server| wanted.exempt || server.has_room()).collect();
-            if open.is_empty() {
-                break;
-            }
-            let turned = (0..open.len()).map(|n| open[(start + n) % open.len()]);
+            let open = || asked().filter(|server| wanted.exempt || server.has_room());
             let chosen = match self.policy.balance {
-                Balance::RoundRobin => by_weight(&open, start),
-                // The first of equals, from where the round begins.
-                Balance::LeastInflight | Balance::Session => turned.min_by(|a, b| load(a).total_cmp(&load(b))),
+                Balance::RoundRobin => by_weight(open, start),
+                Balance::LeastInflight | Balance::Session => least_loaded(open, start),
             };
-            if let Some(slot) = chosen.and_then(|server| self.enter(server, wanted)) {
+            let Some(chosen) = chosen else { break };
+            if let Some(slot) = self.enter(chosen, wanted) {
                 return Ok(Choice::Taken(slot));
             }
         }
-        if some { Ok(Choice::Full(None)) } else { Err(NoServer) }
+        if asked().next().is_some() { Ok(Choice::Full(None)) } else { Err(NoServer) }
     }
 
     /// The line to wait in: that of the server where it must be this one, else that of all.
@@ -156,22 +151,43 @@ impl Upstream {
     }
 }
 
+/// Counts one that waits for a slot.
+struct InLine<'a>(&'a AtomicUsize);
+
+impl<'a> InLine<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 fn load(server: &Server) -> f64 {
     (server.in_flight() + 1) as f64 / f64::from(server.weight())
 }
 
+/// The least loaded one; of equals, the first from where the `n`th round begins.
+fn least_loaded<'a, I: Iterator<Item = &'a Arc<Server>>>(open: impl Fn() -> I, n: usize) -> Option<&'a Arc<Server>> {
+    let count = open().count();
+    let start = n.checked_rem(count)?;
+    open().skip(start).chain(open().take(start)).min_by(|a, b| load(a).total_cmp(&load(b)))
+}
+
 /// The server of the `n`th request where each gets as many in a row as it weighs.
-fn by_weight<'a>(servers: &[&'a Arc<Server>], n: usize) -> Option<&'a Arc<Server>> {
-    let total: usize = servers.iter().map(|server| server.weight() as usize).sum();
+fn by_weight<'a, I: Iterator<Item = &'a Arc<Server>>>(open: impl Fn() -> I, n: usize) -> Option<&'a Arc<Server>> {
+    let total: usize = open().map(|server| server.weight() as usize).sum();
     let mut place = n % total.max(1);
-    for server in servers {
+    open().find(|server| {
         let weight = server.weight() as usize;
-        if place < weight {
-            return Some(server);
-        }
-        place -= weight;
-    }
-    None
+        let here = place < weight;
+        place = place.saturating_sub(weight);
+        here
+    })
 }
 
 /// Weighted rendezvous hashing (Thaler and Ravishankar 1998; weights after Schindelhauer and Schomaker 2005): each
@@ -223,8 +239,7 @@ mod tests {
     #[test]
     fn a_round_gives_each_as_many_as_it_weighs() {
         let all = servers(&[1, 3]);
-        let open: Vec<_> = all.iter().collect();
-        let order: Vec<u64> = (0..8).map(|n| by_weight(&open, n).expect("some").id).collect();
+        let order: Vec<u64> = (0..8).map(|n| by_weight(|| all.iter(), n).expect("some").id).collect();
         assert_eq!(order, [0, 1, 1, 1, 0, 1, 1, 1]);
     }
 }

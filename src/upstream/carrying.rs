@@ -7,38 +7,37 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::request::exchange::Exchange;
-use crate::sync::Mutex;
 use crate::upstream::connect::Stream;
 
-/// The exchange that a connection carries now.
-pub type Carried = Arc<Mutex<Option<Arc<Exchange>>>>;
+/// Whether the body that a connection carries came to no good end. It never does again: no other follows on it.
+pub type Broken = Arc<AtomicBool>;
 
 /// See the module.
 pub struct Carrying {
     stream: Box<dyn Stream>,
-    carried: Carried,
+    broken: Broken,
     shut: bool,
 }
 
 impl std::fmt::Debug for Carrying {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Carrying").field("carried", &self.carried).field("shut", &self.shut).finish_non_exhaustive()
+        f.debug_struct("Carrying").field("broken", &self.broken).field("shut", &self.shut).finish_non_exhaustive()
     }
 }
 
 impl Carrying {
     #[must_use]
-    pub fn new(stream: Box<dyn Stream>, carried: Carried) -> Self {
-        Self { stream, carried, shut: false }
+    pub fn new(stream: Box<dyn Stream>, broken: Broken) -> Self {
+        Self { stream, broken, shut: false }
     }
 
     fn is_broken(&self) -> bool {
-        self.carried.lock().as_ref().is_some_and(|exchange| exchange.upload_fault().is_some())
+        self.broken.load(Ordering::Acquire)
     }
 }
 

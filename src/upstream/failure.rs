@@ -1,6 +1,6 @@
 //! What can go wrong at an upstream, and whose fault it is.
 
-use crate::request::exchange::UploadFault;
+use crate::request::exchange::{GivenUp, UploadFault};
 
 /// Why there is no response head. A closed set: whoever turns it into an answer must name each one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,5 +48,14 @@ impl Failure {
     #[must_use]
     pub fn blames_server(self) -> bool {
         matches!(self, Self::Connect | Self::ConnectTimeout | Self::Broken | Self::ResponseTimeout)
+    }
+}
+
+impl From<GivenUp> for Failure {
+    fn from(why: GivenUp) -> Self {
+        match why {
+            GivenUp::Response => Self::ResponseTimeout,
+            GivenUp::Total => Self::TotalTimeout,
+        }
     }
 }

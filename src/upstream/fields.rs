@@ -5,8 +5,11 @@
 //! see another request than the one that was let in.
 
 mod forwarded;
+mod hop;
 mod known;
+mod present;
 mod strip;
+mod timing;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,28 +17,35 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use http_body::Body;
 
+pub use self::hop::Hop;
 pub use self::known::KnownFields;
+use self::present::{Field, Present};
 use crate::request::RequestId;
 use crate::request::framing::{is_chunked, whole_number};
-use crate::request::ids::{X_REQUEST_ID, continue_trace};
+use crate::request::ids::{X_REQUEST_ID, begin_trace, continue_trace};
 
 pub const TURNWISE_TURN: HeaderName = HeaderName::from_static("turnwise-turn");
 pub const TURNWISE_SESSION: HeaderName = HeaderName::from_static("turnwise-session");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
+
+/// The most fields that are added to a message, so that it grows once.
+const ADDED: usize = 10;
 
 /// What the gateway knows of a request when it sends it on.
 #[derive(Debug, Clone, Copy)]
 pub struct Inbound<'r> {
     /// In which the client spoke.
     pub version: Version,
-    /// The other end of the client's connection.
-    pub peer: IpAddr,
-    /// Whether what the peer says about the way to it is believed.
+    /// The client's connection.
+    pub hop: &'r Hop,
+    /// Whether what the peer of the connection says about the way to it is believed.
     pub peer_trusted: bool,
-    /// Whose request it is, as found by [`client_address`](crate::request::client_address()).
+    /// Whose request it is, as found by [`client_address`](crate::request::client_address::client_address).
     pub client: IpAddr,
-    /// `http` or `https`, of the client's connection.
-    pub scheme: &'static str,
     /// The one host, port included, as the client named it; the server's own for HTTP/1.0 without one.
     pub host: &'r HeaderValue,
     pub request_id: &'r RequestId,
@@ -78,34 +88,62 @@ impl Framing {
 /// server answers it when it reads the body. `Turnwise-Turn` and `Turnwise-Session` of a client never pass; the gateway's
 /// own are set after this.
 pub fn to_upstream(headers: &mut HeaderMap, inbound: &Inbound<'_>) {
-    inbound.known.drop_misspelt(headers);
-    let trailers = strip::accepts_trailers(headers);
-    strip::connection_fields(headers, Some(inbound.known));
-    for ended_here in [header::HOST, header::CONTENT_LENGTH, TURNWISE_TURN, TURNWISE_SESSION] {
-        headers.remove(ended_here);
+    let present = Present::in_request(headers);
+    if present.underscore {
+        inbound.known.drop_misspelt(headers);
     }
-    if headers.get(header::EXPECT).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+    let trailers = present.has(Field::Te) && strip::accepts_trailers(headers);
+    strip::connection_fields(headers, present, Some(inbound.known));
+    if present.has(Field::TurnwiseTurn) {
+        headers.remove(TURNWISE_TURN);
+    }
+    if present.has(Field::TurnwiseSession) {
+        headers.remove(TURNWISE_SESSION);
+    }
+    if present.has(Field::Expect)
+        && headers.get(header::EXPECT).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
         headers.remove(header::EXPECT);
     }
-    set_connection_fields(headers, inbound, trailers);
-    match inbound.framing {
-        Framing::NoBody => {}
-        Framing::Length(length) => drop(headers.insert(header::CONTENT_LENGTH, length.into())),
-        Framing::Chunked if inbound.to_http2 => {}
-        Framing::Chunked => drop(headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
-    }
-    forwarded::extend(headers, inbound);
+    headers.reserve(ADDED);
+    set_connection_fields(headers, inbound, present, trailers);
+    set_framing(headers, inbound, present);
+    forwarded::extend(headers, inbound, present);
     headers.append(header::VIA, via(inbound.version));
     headers.insert(X_REQUEST_ID, inbound.request_id.as_value().clone());
-    continue_trace(headers);
+    if present.has(Field::Traceparent) || present.has(Field::Tracestate) {
+        continue_trace(headers);
+    } else {
+        begin_trace(headers);
+    }
+}
+
+/// What the client said of it is replaced, where it does not say the same.
+fn set_framing(headers: &mut HeaderMap, inbound: &Inbound<'_>, present: Present) {
+    match inbound.framing {
+        Framing::Length(length) => {
+            if !present.has(Field::ContentLength) || plain_length(headers) != Some(length) {
+                headers.insert(header::CONTENT_LENGTH, length.into());
+            }
+            return;
+        }
+        Framing::Chunked if !inbound.to_http2 => drop(headers.insert(header::TRANSFER_ENCODING, CHUNKED)),
+        Framing::Chunked | Framing::NoBody => {}
+    }
+    if present.has(Field::ContentLength) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
 }
 
 /// What the gateway's own connection to the upstream needs: host, upgrade and the wish for trailers.
-fn set_connection_fields(headers: &mut HeaderMap, inbound: &Inbound<'_>, trailers: bool) {
+fn set_connection_fields(headers: &mut HeaderMap, inbound: &Inbound<'_>, present: Present, trailers: bool) {
     if trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::TE, TRAILERS);
     }
     if inbound.to_http2 {
+        if present.has(Field::Host) {
+            headers.remove(header::HOST);
+        }
         return;
     }
     headers.insert(header::HOST, inbound.host.clone());
@@ -139,21 +177,43 @@ pub struct Outbound<'r> {
 /// `Content-Length` stays, as one number: an answer to `HEAD` and a 304 tell by it what they do not send. After a 101 the
 /// fields of the upgrade stay.
 pub fn to_client(headers: &mut HeaderMap, outbound: &Outbound<'_>) {
-    let upgrade = headers.get(header::UPGRADE).filter(|_| outbound.status == StatusCode::SWITCHING_PROTOCOLS).cloned();
-    strip::connection_fields(headers, None);
-    let bodiless = outbound.status.is_informational() || outbound.status == StatusCode::NO_CONTENT;
-    match content_length(headers) {
-        // RFC 9110, section 8.6.
-        Ok(Some(length)) if !bodiless => drop(headers.insert(header::CONTENT_LENGTH, length.into())),
-        _ => drop(headers.remove(header::CONTENT_LENGTH)),
+    let present = Present::in_answer(headers);
+    let upgrade = if outbound.status == StatusCode::SWITCHING_PROTOCOLS && present.has(Field::Upgrade) {
+        headers.get(header::UPGRADE).cloned()
+    } else {
+        None
+    };
+    strip::connection_fields(headers, present, None);
+    if present.has(Field::ContentLength) {
+        set_length(headers, outbound.status);
     }
+    headers.reserve(ADDED);
     if let Some(protocol) = upgrade {
         headers.insert(header::UPGRADE, protocol);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::CONNECTION, UPGRADE);
     }
     headers.append(header::VIA, via(outbound.version));
     headers.insert(X_REQUEST_ID, outbound.request_id.as_value().clone());
-    headers.append(SERVER_TIMING, server_timing(outbound.queued, outbound.upstream));
+    headers.append(SERVER_TIMING, timing::server_timing(outbound.queued, outbound.upstream));
+}
+
+fn set_length(headers: &mut HeaderMap, status: StatusCode) {
+    // RFC 9110, section 8.6.
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        headers.remove(header::CONTENT_LENGTH);
+    } else if plain_length(headers).is_none() {
+        match content_length(headers) {
+            Ok(Some(length)) => drop(headers.insert(header::CONTENT_LENGTH, length.into())),
+            _ => drop(headers.remove(header::CONTENT_LENGTH)),
+        }
+    }
+}
+
+/// A `Content-Length` that stands on one line as the gateway would write it itself.
+fn plain_length(headers: &HeaderMap) -> Option<u64> {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    let line = lines.next().filter(|line| line.len() == 1 || !line.as_bytes().starts_with(b"0"))?;
+    if lines.next().is_some() { None } else { whole_number(line) }
 }
 
 /// Why an upstream's answer is no answer: its end could be found in two ways, or in none.
@@ -192,19 +252,15 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, BadFraming> {
 }
 
 /// RFC 9110, section 7.6.3, with the protocol in which the message was received.
-fn via(received: Version) -> HeaderValue {
-    HeaderValue::from_static(match received {
-        Version::HTTP_10 => "1.0 turnwise",
-        Version::HTTP_2 => "2.0 turnwise",
-        _ => "1.1 turnwise",
-    })
-}
-
-/// W3C Server Timing; milliseconds to one tenth.
-fn server_timing(queued: Duration, upstream: Duration) -> HeaderValue {
-    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-    let text = format!("queue;dur={:.1}, upstream;dur={:.1}", milliseconds(queued), milliseconds(upstream));
-    HeaderValue::try_from(text).expect("letters, digits and punctuation make a field value")
+const fn via(received: Version) -> HeaderValue {
+    const HTTP_10: HeaderValue = HeaderValue::from_static("1.0 turnwise");
+    const HTTP_11: HeaderValue = HeaderValue::from_static("1.1 turnwise");
+    const HTTP_2: HeaderValue = HeaderValue::from_static("2.0 turnwise");
+    match received {
+        Version::HTTP_10 => HTTP_10,
+        Version::HTTP_2 => HTTP_2,
+        _ => HTTP_11,
+    }
 }
 
 #[cfg(test)]

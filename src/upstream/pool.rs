@@ -8,9 +8,11 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response};
@@ -18,18 +20,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::AbortHandle;
 
 use crate::policy;
-use crate::request::exchange::Exchange;
 use crate::sync::Mutex;
 use crate::time;
-use crate::upstream::carrying::{Carried, Carrying};
+use crate::upstream::carrying::{Broken, Carrying};
 use crate::upstream::connect::{Dial, Stream};
 use crate::upstream::server::Server;
 use crate::upstream::upload::Upload;
 
 /// The longest response head of a server, in bytes.
 const MAX_RESPONSE_HEAD: usize = 256 * 1024;
-/// The most fields of a response head.
-const MAX_RESPONSE_FIELDS: usize = 256;
 
 /// All connections of one worker.
 #[derive(Debug)]
@@ -44,7 +43,31 @@ struct ServerPool {
     server: Arc<Server>,
     idle: Mutex<Vec<Idle>>,
     http2: Mutex<Option<http2::SendRequest<Upload>>>,
-    limits: Mutex<policy::Pool>,
+    limits: Limits,
+}
+
+/// The policy's limits as they were seen last.
+#[derive(Debug, Default)]
+struct Limits {
+    max_idle: AtomicUsize,
+    /// Nanoseconds.
+    idle_timeout: AtomicU64,
+}
+
+impl Limits {
+    fn set(&self, policy: policy::Pool) {
+        let timeout = u64::try_from(policy.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
+        self.max_idle.store(policy.max_idle, Ordering::Relaxed);
+        self.idle_timeout.store(timeout, Ordering::Relaxed);
+    }
+
+    fn max_idle(&self) -> usize {
+        self.max_idle.load(Ordering::Relaxed)
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        Duration::from_nanos(self.idle_timeout.load(Ordering::Relaxed))
+    }
 }
 
 #[derive(Debug)]
@@ -57,7 +80,7 @@ struct Idle {
 struct Http1 {
     sender: http1::SendRequest<Upload>,
     task: AbortHandle,
-    carried: Carried,
+    broken: Broken,
 }
 
 /// A connection lent to one request. Unless it is [given back](Self::give_back), dropping it closes it.
@@ -116,7 +139,7 @@ impl Pools {
         let now = time::now();
         self.servers.lock().retain(|id, pool| {
             let known = known(*id);
-            let timeout = if known { pool.limits.lock().idle_timeout } else { Duration::ZERO };
+            let timeout = if known { pool.limits.idle_timeout() } else { Duration::ZERO };
             pool.close_idle(now, timeout);
             known
         });
@@ -129,14 +152,10 @@ impl Pools {
                 server: server.clone(),
                 idle: Mutex::new(Vec::new()),
                 http2: Mutex::new(None),
-                limits: Mutex::new(policy.pool),
+                limits: Limits::default(),
             })
         });
-        let mut limits = pool.limits.lock();
-        if *limits != policy.pool {
-            *limits = policy.pool;
-        }
-        drop(limits);
+        pool.limits.set(policy.pool);
         pool.clone()
     }
 }
@@ -156,10 +175,8 @@ impl ServerPool {
     }
 
     fn put_idle(&self, connection: Http1) {
-        *connection.carried.lock() = None;
-        let limits = *self.limits.lock();
         let mut idle = self.idle.lock();
-        if idle.len() < limits.max_idle {
+        if idle.len() < self.limits.max_idle() {
             idle.push(Idle { connection, since: time::now() });
             self.server.idle.fetch_add(1, Ordering::Relaxed);
         }
@@ -176,11 +193,10 @@ impl ServerPool {
     }
 
     async fn open_http1(&self, stream: Box<dyn Stream>) -> io::Result<Sender> {
-        let carried = Carried::default();
+        let broken = Broken::default();
         let (sender, connection) = http1::Builder::new()
-            .max_headers(MAX_RESPONSE_FIELDS)
             .max_buf_size(MAX_RESPONSE_HEAD)
-            .handshake(TokioIo::new(Carrying::new(stream, carried.clone())))
+            .handshake(TokioIo::new(Carrying::new(stream, broken.clone())))
             .await
             .map_err(io::Error::other)?;
         let open = Open::new(self.server.clone());
@@ -190,7 +206,7 @@ impl ServerPool {
                 tracing::debug!(%error, "a connection to a server ended");
             }
         });
-        Ok(Sender::Http1(Some(Http1 { sender, task: task.abort_handle(), carried })))
+        Ok(Sender::Http1(Some(Http1 { sender, task: task.abort_handle(), broken })))
     }
 
     async fn open_http2(&self, stream: Box<dyn Stream>) -> io::Result<Sender> {
@@ -215,27 +231,27 @@ impl ServerPool {
 }
 
 impl Lease {
-    /// Sends `request`; the answer is its head, with its body as it comes, and the lease again.
+    /// Sends `request`; the answer is its head, with its body as it comes. The lease must live as long as that is wanted.
     ///
-    /// Fails with the request where it is certain that not a byte of it was written. Dropped, it closes the connection.
-    pub async fn send(
-        mut self,
-        request: Request<Upload>,
-        exchange: Arc<Exchange>,
-    ) -> (Result<Response<Incoming>, SendFailed>, Self) {
+    /// Fails with the request where it is certain that not a byte of it was written.
+    pub fn send(
+        &mut self,
+        mut request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, SendFailed>> + Send + use<> {
         let sent = match &mut self.sender {
             Sender::Http1(Some(http1)) => {
-                *http1.carried.lock() = Some(exchange);
-                http1.sender.try_send_request(request).await
+                request.body_mut().carried_by(&http1.broken);
+                Either::Left(http1.sender.try_send_request(request))
             }
-            Sender::Http2(sender) => sender.try_send_request(request).await,
+            Sender::Http2(sender) => Either::Right(sender.try_send_request(request)),
             Sender::Http1(None) => unreachable!("a lease is emptied only by what consumes it"),
         };
-        let sent = sent.map_err(|mut failed| SendFailed {
-            unsent: failed.take_message().map(Box::new),
-            error: failed.into_error(),
-        });
-        (sent, self)
+        sent.map(|sent| {
+            sent.map_err(|mut failed| SendFailed {
+                unsent: failed.take_message().map(Box::new),
+                error: failed.into_error(),
+            })
+        })
     }
 
     /// Keeps the connection for the next request. Only after its answer was read to the end and its request was sent

@@ -97,6 +97,6 @@ impl Shared {
     fn new() -> Self {
         // A line for the upstream and one for each server: bounded by the policy, not by a budget.
         let lines = Arc::new(Lanes::new(Arc::new(KeyBudget::new(usize::MAX))));
-        Self { round: AtomicUsize::new(0), slot_came_back: Notify::new(), lines }
+        Self { round: AtomicUsize::new(0), slot_came_back: Notify::new(), lines, in_line: AtomicUsize::new(0) }
     }
 }

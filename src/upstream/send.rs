@@ -1,6 +1,6 @@
 //! One request to an upstream: which server, over which connection, tried how often, within which deadlines.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,12 +11,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 
-use crate::admission::Permit;
-use crate::policy::Timeouts;
-use crate::request::exchange::{Exchange, Phase};
+use crate::admission::RouteGates;
+use crate::request::exchange::{Exchange, GivenUp, Phase};
+use crate::request::session_key::SessionKey;
 use crate::time;
 use crate::upstream::Upstream;
-use crate::upstream::balance::{Slot, Wanted};
+use crate::upstream::balance::{NoServer, Slot, Wanted};
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::response_framing;
 use crate::upstream::pool::{Lease, Pools, SendFailed};
@@ -83,115 +83,85 @@ impl Body for Answer {
     }
 }
 
-/// The response head on its way, with the connection that it comes on.
-type AwaitedHead = Pin<Box<dyn Future<Output = (Result<Response<Incoming>, SendFailed>, Lease)> + Send>>;
-
-/// A request that a server has, and whose response head has not come.
-pub struct Pending {
-    head: AwaitedHead,
-    _slot: Slot,
-}
-
-impl std::fmt::Debug for Pending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pending").field("slot", &self._slot).finish_non_exhaustive()
-    }
-}
-
-impl Pending {
-    /// Waits for the server's answer and reads it to its end. Dropping it closes the connection.
-    pub async fn end(self) {
-        let (head, _lease) = self.head.await;
-        if let Ok(head) = head {
-            drain(head.into_body()).await;
-        }
-    }
-}
-
 impl Answer {
     /// Reads what is left of the answer. Dropping it closes the connection.
     pub async fn end(self) {
-        drain(self).await;
+        let mut body = std::pin::pin!(self);
+        while let Some(Ok(_)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {}
     }
 }
 
-async fn drain(body: impl Body<Data = Bytes>) {
-    let mut body = std::pin::pin!(body);
-    while let Some(Ok(_)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {}
-}
+/// A response head with its body as it comes; boxed, because it passes through many hands.
+pub type Head = Box<Response<Answer>>;
+/// What became of a request.
+pub type Sent = Result<Head, Failure>;
 
-/// Why there is no response head; with the exchange itself where a server may still be at work on it.
-#[derive(Debug)]
-pub struct SendError {
-    pub failure: Failure,
-    pub pending: Option<Pending>,
-}
-
-impl From<Failure> for SendError {
-    fn from(failure: Failure) -> Self {
-        Self { failure, pending: None }
-    }
+/// What one request may take, and where it says how far it has come.
+#[derive(Debug, Clone)]
+pub struct Course {
+    pub gates: Arc<RouteGates>,
+    pub exchange: Arc<Exchange>,
+    /// When all must be over.
+    pub total: Option<Instant>,
+    /// How long it may wait for a server with room.
+    pub room: Duration,
 }
 
 /// What one try came to.
 enum Tried {
-    Answered(Box<Response<Answer>>),
+    Answered(Head),
     /// Not a byte was written: the request is whole, and may go elsewhere.
-    Unsent(Box<Request<Upload>>, Failure),
-    Failed(SendError),
-}
-
-/// The deadlines of one request.
-struct Deadlines<'a> {
-    timeouts: &'a Timeouts,
-    total: Option<Instant>,
-    connect: Duration,
-    room: Duration,
+    Unsent(Failure),
+    Failed(Failure),
 }
 
 impl Upstream {
-    /// Sends `request` under `permit`, and waits for the response head.
+    /// Sends `request`, and waits for the response head.
     ///
     /// Not cancel safe in the server's eyes: once sent, dropping this closes the connection and the server may go on
-    /// working. Who drops it must hold the permit for as long as that matters.
+    /// working. Who drops it must hold the permit for as long as that matters. When a deadline for the head passes, the
+    /// exchange is told ([`Exchange::give_up`]) and this goes on, because the server does.
     ///
     /// # Errors
-    /// [`SendError`], after the retries that the policy allows; only what was certainly not processed is tried again.
-    /// After a timeout it carries the exchange, at which a server may still be at work.
-    pub async fn send(
-        self: &Arc<Self>,
-        pools: &Pools,
+    /// [`Failure`], after the retries that the policy allows; only what was certainly not processed is tried again.
+    pub fn send(
+        self: Arc<Self>,
+        pools: Arc<Pools>,
         request: Request<Upload>,
-        session: Option<&str>,
-        permit: &Permit,
-        queue_timeout: Duration,
-    ) -> Result<Response<Answer>, SendError> {
-        let timeouts = &permit.gates().policy.timeouts;
-        let total = (!timeouts.total.is_zero()).then(|| time::after(permit.since(), timeouts.total));
-        let deadlines = Deadlines { timeouts, total, connect: self.policy.connect_timeout, room: queue_timeout };
-        let exchange = permit.exchange();
-        let retry = self.policy.retry;
-        let mut request = request;
-        let mut tried = Vec::new();
-        loop {
-            let wanted = Wanted { session, tried: &tried, exempt: permit.gates().policy.exempt };
-            let slot = self.slot(&wanted, exchange, &deadlines).await?;
-            tried.push(slot.server().id);
-            let last = tried.len() as u32 >= retry.attempts;
-            let spare = if last || !(retry.on_429 || retry.on_503) { None } else { again(&request) };
-            request = match self.try_once(pools, request, slot, exchange, &deadlines).await {
-                Tried::Answered(response) => match spare {
-                    Some(spare) if self.retries(response.status().as_u16()) => spare,
-                    _ => return Ok(*response),
-                },
-                Tried::Unsent(request, failure) if !last && retry.on_connect && !deadlines.over() => {
-                    tracing::debug!(?failure, upstream = %self.policy.name, "trying another connection");
-                    *request
+        session: Option<SessionKey>,
+        course: Course,
+    ) -> impl Future<Output = Sent> + Send + 'static {
+        // It is moved out where it is sent, and exists once: futures keep whatever moves through them.
+        let mut request = Some(request);
+        async move {
+            let retry = self.policy.retry;
+            let mut tried = Vec::new();
+            loop {
+                let session = session.as_ref().map(SessionKey::as_str);
+                let wanted = Wanted { session, tried: &tried, exempt: course.gates.policy.exempt };
+                let slot = match self.try_slot(&wanted) {
+                    Ok(Some(slot)) => slot,
+                    // Boxed, as all that is rare: a future is as large as its largest part.
+                    taken => Box::pin(self.wait_for_room(taken, &wanted, &course)).await?,
+                };
+                let server = slot.server().id;
+                let last = tried.len() as u32 + 1 >= retry.attempts;
+                let spare = if last || !self.retries_statuses() { None } else { request.as_ref().and_then(again) };
+                match self.try_once(&pools, &mut request, slot, &course).await {
+                    Tried::Answered(head) => match spare {
+                        Some(spare) if self.retries(head.status().as_u16()) && !course.is_left() => {
+                            request = Some(*spare)
+                        }
+                        _ => return Ok(head),
+                    },
+                    Tried::Unsent(failure) if !last && retry.on_connect && !course.is_over() => {
+                        tracing::debug!(?failure, upstream = %self.policy.name, "trying another connection");
+                    }
+                    Tried::Unsent(failure) | Tried::Failed(failure) => return Err(failure),
                 }
-                Tried::Unsent(_, failure) => return Err(failure.into()),
-                Tried::Failed(error) => return Err(error),
-            };
-            self.metrics.retries.inc();
+                tried.push(server);
+                self.metrics.retries.inc();
+            }
         }
     }
 
@@ -199,27 +169,25 @@ impl Upstream {
         matches!(status, 429 if self.policy.retry.on_429) || matches!(status, 503 if self.policy.retry.on_503)
     }
 
-    async fn slot(&self, wanted: &Wanted<'_>, exchange: &Exchange, deadlines: &Deadlines<'_>) -> Result<Slot, Failure> {
-        let failure = |failure| {
-            self.count(failure);
-            failure
-        };
-        match self.try_slot(wanted) {
-            Ok(Some(slot)) => return Ok(slot),
-            Ok(None) => {}
-            Err(_) => return Err(failure(Failure::Unavailable)),
+    async fn wait_for_room(
+        &self,
+        taken: Result<Option<Slot>, NoServer>,
+        wanted: &Wanted<'_>,
+        course: &Course,
+    ) -> Result<Slot, Failure> {
+        if taken.is_err() {
+            return Err(self.count(Failure::Unavailable));
         }
-        exchange.enter(Phase::Server);
+        course.exchange.enter(Phase::Server);
         let since = time::now();
-        let room = time::after(since, deadlines.room);
-        let until = deadlines.total.map_or(room, |total| total.min(room));
-        let until = tokio::time::Instant::from_std(until);
-        let waiting = tokio::time::timeout_at(until, self.wait_for_slot(wanted)).await;
-        exchange.add_queued(time::now().saturating_duration_since(since));
+        let room = time::after(since, course.room);
+        let until = course.total.map_or(room, |total| total.min(room));
+        let waiting = tokio::time::timeout_at(until.into(), self.wait_for_slot(wanted)).await;
+        course.exchange.add_queued(time::now().saturating_duration_since(since));
         match waiting {
             Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) => Err(failure(Failure::Unavailable)),
-            Err(_) if deadlines.over() => Err(failure(Failure::TotalTimeout)),
+            Ok(Err(_)) => Err(self.count(Failure::Unavailable)),
+            Err(_) if course.is_over() => Err(self.count(Failure::TotalTimeout)),
             Err(_) => Err(Failure::NoRoom),
         }
     }
@@ -227,57 +195,70 @@ impl Upstream {
     async fn try_once(
         self: &Arc<Self>,
         pools: &Pools,
-        mut request: Request<Upload>,
+        request: &mut Option<Request<Upload>>,
         slot: Slot,
-        exchange: &Arc<Exchange>,
-        deadlines: &Deadlines<'_>,
+        course: &Course,
     ) -> Tried {
-        let server = slot.server().clone();
         // A kept connection may be closed by the server in the moment of its use; that is no failure as long as nothing
         // was written, and costs no try.
-        let mut kept = pools.reuse(&server, &self.policy);
+        let mut kept = pools.reuse(slot.server(), &self.policy);
         loop {
             // Nothing of it is at a server, as far as whoever abandons it is concerned.
-            exchange.enter(Phase::Connecting);
+            course.exchange.enter(Phase::Connecting);
             let is_kept = kept.is_some();
-            let lease = match kept.take() {
+            let mut lease = match kept.take() {
                 Some(lease) => lease,
-                None => match self.connect(pools, &server, deadlines).await {
+                None => match Box::pin(self.connect(pools, slot.server())).await {
                     Ok(lease) => lease,
-                    Err(failure) => return Tried::Unsent(Box::new(request), self.blame(&server, failure)),
+                    Err(failure) => return Tried::Unsent(self.blame(slot.server(), failure)),
                 },
             };
-            exchange.enter(Phase::Running);
-            exchange.upload_moved(false);
+            let Some(whole) = request.take() else { return Tried::Failed(Failure::Broken) };
+            course.exchange.enter(Phase::Running);
+            course.exchange.upload_moved(false);
             let sent_at = time::now();
-            let mut head: AwaitedHead = Box::pin(lease.send(request, exchange.clone()));
-            match await_head(&mut head, exchange, deadlines).await {
-                Ok((Ok(head), lease)) => {
+            let head = lease.send(whole);
+            match (Awaited { head, upstream: self, server: slot.server(), course }).await {
+                Ok(head) => {
                     let took = time::now().saturating_duration_since(sent_at);
-                    return self.answered(head, lease, slot, took, exchange);
+                    return self.answered(head, lease, slot, took, &course.exchange);
                 }
-                Ok((Err(failed), _lease)) => match unsent(failed, exchange) {
+                Err(failed) => match self.unsent(failed, slot.server(), course) {
                     // A new connection that takes nothing is no connection.
                     Ok(unsent) if !is_kept => {
-                        return Tried::Unsent(Box::new(unsent), self.blame(&server, Failure::Connect));
+                        *request = Some(unsent);
+                        return Tried::Unsent(self.blame(slot.server(), Failure::Connect));
                     }
                     Ok(unsent) => {
-                        request = unsent;
+                        *request = Some(unsent);
                         // A shared connection that takes no more requests is not asked twice.
-                        kept = if self.policy.http2 { None } else { pools.reuse(&server, &self.policy) };
+                        kept = if self.policy.http2 { None } else { pools.reuse(slot.server(), &self.policy) };
                     }
-                    Err(failure) => return Tried::Failed(self.blame(&server, failure).into()),
+                    Err(failure) => return Tried::Failed(failure),
                 },
-                Err(failure) => {
-                    let failure = self.blame(&server, failure);
-                    return Tried::Failed(SendError { failure, pending: Some(Pending { head, _slot: slot }) });
-                }
             }
         }
     }
 
-    async fn connect(&self, pools: &Pools, server: &Arc<Server>, deadlines: &Deadlines<'_>) -> Result<Lease, Failure> {
-        match tokio::time::timeout(deadlines.connect, pools.connect(server, &self.policy)).await {
+    /// The request, if the server certainly has not seen it and somebody still wants its answer.
+    fn unsent(&self, failed: SendFailed, server: &Server, course: &Course) -> Result<Request<Upload>, Failure> {
+        let failure = match (course.exchange.upload_fault(), failed.unsent) {
+            (Some(fault), _) => Failure::Upload(fault),
+            (None, Some(unsent)) if !course.is_left() => return Ok(*unsent),
+            (None, _) => {
+                tracing::debug!(error = %failed.error, "a server gave no response");
+                Failure::Broken
+            }
+        };
+        // The exchange that was given up has been counted as what it was given up for.
+        if course.exchange.given_up().is_none() {
+            self.blame(server, failure);
+        }
+        Err(failure)
+    }
+
+    async fn connect(&self, pools: &Pools, server: &Arc<Server>) -> Result<Lease, Failure> {
+        match tokio::time::timeout(self.policy.connect_timeout, pools.connect(server, &self.policy)).await {
             Ok(Ok(lease)) => Ok(lease),
             Ok(Err(error)) => {
                 tracing::debug!(%error, server = %server.url, "a server could not be reached");
@@ -298,21 +279,23 @@ impl Upstream {
         self.metrics.duration.observe(took.as_secs_f64());
         exchange.set_upstream_took(took);
         if response_framing(head.headers()).is_err() {
-            return Tried::Failed(self.blame(slot.server(), Failure::Broken).into());
+            return Tried::Failed(self.blame(slot.server(), Failure::Broken));
         }
-        slot.server().succeeded();
+        // One that answers too late has not succeeded.
+        if exchange.given_up().is_none() {
+            slot.server().succeeded();
+        }
         exchange.enter(Phase::Answering);
-        let upload = exchange.clone();
-        let mut lease = Some(lease);
-        Tried::Answered(Box::new(head.map(|body| {
+        let (parts, body) = head.into_parts();
+        let lease = if body.is_end_stream() {
             // No body to wait for: the connection is free now.
-            if body.is_end_stream()
-                && let Some(lease) = lease.take()
-            {
-                release(lease, exchange);
-            }
-            Answer { body, lease, slot, upload, upstream: self.clone() }
-        })))
+            release(lease, exchange);
+            None
+        } else {
+            Some(lease)
+        };
+        let answer = Answer { body, lease, slot, upload: exchange.clone(), upstream: self.clone() };
+        Tried::Answered(Box::new(Response::from_parts(parts, answer)))
     }
 
     /// Counts `failure`, and against the server if it is to blame.
@@ -330,57 +313,63 @@ impl Upstream {
         failure
     }
 
-    fn count(&self, failure: Failure) {
+    fn count(&self, failure: Failure) -> Failure {
         if let Some(kind) = failure.kind() {
             self.metrics.error(kind);
         }
+        failure
     }
 }
 
-/// Waits for the response head within the deadlines. The response timeout runs while the server owes something: not
-/// while the client still has to send a part of its body.
-async fn await_head<T>(
-    mut head: impl Future<Output = T> + Unpin,
-    exchange: &Exchange,
-    deadlines: &Deadlines<'_>,
-) -> Result<T, Failure> {
-    let response = deadlines.timeouts.response;
-    let mut look = time::after(time::now(), response);
-    loop {
-        let wake = deadlines.total.map_or(look, |total| total.min(look));
-        tokio::select! {
-            biased;
-            answer = &mut head => return Ok(answer),
-            fault = poll_fn(|cx| exchange.poll_upload_fault(cx)) => return Err(Failure::Upload(fault)),
-            () = time::sleep_until(wake) => {}
+pin_project_lite::pin_project! {
+    /// The response head on its way. The response timeout runs while the server owes something: not while the client
+    /// still has to send a part of its body.
+    struct Awaited<'a, F> {
+        #[pin]
+        head: F,
+        upstream: &'a Upstream,
+        server: &'a Server,
+        course: &'a Course,
+    }
+}
+
+impl<F: Future> Future for Awaited<'_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        if let Poll::Ready(head) = this.head.poll(cx) {
+            return Poll::Ready(head);
         }
-        if deadlines.over() {
-            return Err(Failure::TotalTimeout);
+        let exchange = &this.course.exchange;
+        if this.course.is_left() || exchange.given_up().is_some() {
+            return Poll::Pending;
         }
         let now = time::now();
-        let owes_since = exchange.upstream_owes_since().unwrap_or(now);
-        look = time::after(owes_since, response);
-        if look <= now {
-            return Err(Failure::ResponseTimeout);
+        let owes =
+            time::after(exchange.upstream_owes_since().unwrap_or(now), this.course.gates.policy.timeouts.response);
+        let (due, why) = match this.course.total {
+            Some(total) if total <= owes => (total, GivenUp::Total),
+            _ => (owes, GivenUp::Response),
+        };
+        if due <= now {
+            exchange.give_up(why);
+            this.upstream.blame(this.server, why.into());
+        } else {
+            exchange.wake_by(due);
         }
+        Poll::Pending
     }
 }
 
-/// The request, if the server certainly has not seen it.
-fn unsent(failed: SendFailed, exchange: &Exchange) -> Result<Request<Upload>, Failure> {
-    match (exchange.upload_fault(), failed.unsent) {
-        (Some(fault), _) => Err(Failure::Upload(fault)),
-        (None, Some(unsent)) => Ok(*unsent),
-        (None, None) => {
-            tracing::debug!(error = %failed.error, "a server gave no response");
-            Err(Failure::Broken)
-        }
-    }
-}
-
-impl Deadlines<'_> {
-    fn over(&self) -> bool {
+impl Course {
+    fn is_over(&self) -> bool {
         self.total.is_some_and(|total| total <= time::now())
+    }
+
+    /// Whether nobody waits for the response head any more.
+    fn is_left(&self) -> bool {
+        self.exchange.phase() == Phase::Abandoned
     }
 }
 
@@ -395,11 +384,11 @@ fn release(lease: Lease, exchange: &Exchange) {
 }
 
 /// The same request once more, if its body allows it.
-fn again(request: &Request<Upload>) -> Option<Request<Upload>> {
+fn again(request: &Request<Upload>) -> Option<Box<Request<Upload>>> {
     let mut copy = Request::new(request.body().again()?);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    Some(Box::new(copy))
 }

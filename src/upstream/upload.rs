@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::Sleep;
 
 use crate::request::exchange::{Exchange, UploadFault};
 use crate::time;
+use crate::upstream::carrying::Broken;
 use crate::upstream::rest;
 
 /// A request body that is counted, timed, and whose failures are told apart from the server's.
@@ -29,6 +31,8 @@ pub struct Upload {
     timeout: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
     when_broken: WhenBroken,
+    /// The connection to a server that it goes over.
+    connection: Option<Broken>,
 }
 
 /// What a server is shown of a body that came to no good end. It is never an end that looks whole.
@@ -76,7 +80,15 @@ impl Upload {
         if body.is_end_stream() {
             return Self::whole(Bytes::new(), None, exchange);
         }
-        Self { source: Source::Stream(body), exchange, left: limit, timeout, deadline: None, when_broken }
+        Self {
+            source: Source::Stream(body),
+            exchange,
+            left: limit,
+            timeout,
+            deadline: None,
+            when_broken,
+            connection: None,
+        }
     }
 
     /// A body that is here already.
@@ -85,7 +97,7 @@ impl Upload {
         exchange.upload_completed();
         let source = if body.is_empty() && trailers.is_none() { Source::Done } else { Source::Whole(body, trailers) };
         let when_broken = WhenBroken::Reset;
-        Self { source, exchange, left: 0, timeout: Duration::MAX, deadline: None, when_broken }
+        Self { source, exchange, left: 0, timeout: Duration::MAX, deadline: None, when_broken, connection: None }
     }
 
     /// The same body once more; `None` if it streams, and so is there only once.
@@ -96,8 +108,20 @@ impl Upload {
             Source::Whole(body, trailers) => Source::Whole(body.clone(), trailers.clone()),
             Source::Trailers(_) | Source::Stream(_) | Source::Broken => return None,
         };
-        let exchange = self.exchange.clone();
-        Some(Self { source, exchange, left: 0, timeout: self.timeout, deadline: None, when_broken: self.when_broken })
+        Some(Self {
+            source,
+            exchange: self.exchange.clone(),
+            left: 0,
+            timeout: self.timeout,
+            deadline: None,
+            when_broken: self.when_broken,
+            connection: None,
+        })
+    }
+
+    /// Notes the connection that is to hear of it when this comes to no good end.
+    pub(super) fn carried_by(&mut self, connection: &Broken) {
+        self.connection = Some(connection.clone());
     }
 
     fn fail(&mut self, fault: UploadFault, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
@@ -106,7 +130,10 @@ impl Upload {
         match self.when_broken {
             WhenBroken::Reset => Poll::Ready(Some(Err(UploadBroken(fault)))),
             WhenBroken::Shut => {
-                // The connection looks at the exchange when it is polled next, and that must be now.
+                if let Some(connection) = &self.connection {
+                    connection.store(true, Ordering::Release);
+                }
+                // The connection looks when it is polled next, and that must be now.
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }

@@ -12,6 +12,7 @@ mod leaving;
 mod places;
 mod rates;
 mod reload;
+mod resting;
 mod simulation;
 mod stalled_readers;
 mod timeouts;

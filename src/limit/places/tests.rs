@@ -7,6 +7,24 @@ fn wish(route: Scope, upstream: Scope, class: usize, key: u64) -> Wish {
     Wish { route, upstream, class, key: FairKey(key) }
 }
 
+/// One request of a test: in line, or with a place of its own.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    wish: Wish,
+    waits: Option<PlaceId>,
+}
+
+fn ask(places: &mut Places<u32>, wish: Wish, now: Instant, name: u32) -> Result<Asked, QueueFull> {
+    places.arrive(wish, now, name).map(|waits| Asked { wish, waits })
+}
+
+fn leave(places: &mut Places<u32>, asked: Asked) {
+    match asked.waits {
+        Some(id) => assert!(places.leave(id).is_some()),
+        None => assert!(!places.counts().give_back(asked.wish), "only the gate marks the count"),
+    }
+}
+
 /// Drains whatever fits now and names it.
 fn granted(places: &mut Places<u32>, now: Instant) -> Vec<u32> {
     std::iter::from_fn(|| places.advance(now).map(|value| *value)).collect()
@@ -17,11 +35,11 @@ fn a_place_is_taken_in_all_scopes_or_in_none() {
     let now = Instant::now();
     let mut places = Places::new(10, WIDE);
     let (route, upstream) = (places.add_scope(None), places.add_scope(Some(1)));
-    let (a, first) = places.arrive(wish(route, upstream, 1, 0), now, 1).expect("room");
-    let (_, second) = places.arrive(wish(route, upstream, 1, 0), now, 2).expect("room");
-    assert!(first && !second);
+    let first = ask(&mut places, wish(route, upstream, 1, 0), now, 1).expect("room");
+    let second = ask(&mut places, wish(route, upstream, 1, 0), now, 2).expect("room");
+    assert!(first.waits.is_none() && second.waits.is_some());
     assert_eq!(places.in_use(), 1, "the one who waits holds nothing");
-    places.leave(a);
+    leave(&mut places, first);
     assert_eq!(granted(&mut places, now), [2]);
 }
 
@@ -31,8 +49,8 @@ fn who_waits_for_a_full_route_lets_others_pass() {
     let mut places = Places::new(2, WIDE);
     let (narrow, wide, upstream) = (places.add_scope(Some(1)), places.add_scope(None), places.add_scope(None));
     places.arrive(wish(narrow, upstream, 1, 0), now, 1).expect("room");
-    assert!(!places.arrive(wish(narrow, upstream, 1, 0), now, 2).expect("room").1);
-    assert!(places.arrive(wish(wide, upstream, 1, 0), now, 3).expect("room").1);
+    assert!(places.arrive(wish(narrow, upstream, 1, 0), now, 2).expect("room").is_some());
+    assert!(places.arrive(wish(wide, upstream, 1, 0), now, 3).expect("room").is_none());
 }
 
 #[test]
@@ -40,14 +58,14 @@ fn places_go_round_the_keys() {
     let now = Instant::now();
     let mut places = Places::new(1, WIDE);
     let (route, upstream) = (places.add_scope(None), places.add_scope(None));
-    let (mut holder, _) = places.arrive(wish(route, upstream, 1, 9), now, 0).expect("room");
+    let mut holder = ask(&mut places, wish(route, upstream, 1, 9), now, 0).expect("room");
     let mut ids = HashMap::new();
     for (name, key) in [(11, 1), (12, 1), (13, 1), (21, 2), (31, 3)] {
-        ids.insert(name, places.arrive(wish(route, upstream, 1, key), now, name).expect("room").0);
+        ids.insert(name, ask(&mut places, wish(route, upstream, 1, key), now, name).expect("room"));
     }
     let mut order: Vec<u32> = vec![];
     for _ in 0..5 {
-        places.leave(holder);
+        leave(&mut places, holder);
         let next = granted(&mut places, now);
         order.extend(&next);
         holder = ids[&next[0]];
@@ -60,11 +78,11 @@ fn a_high_priority_goes_first_and_a_low_one_rises() {
     let start = Instant::now();
     let mut places = Places::new(1, WIDE);
     let (route, upstream) = (places.add_scope(None), places.add_scope(None));
-    let (holder, _) = places.arrive(wish(route, upstream, 1, 0), start, 0).expect("room");
+    let holder = ask(&mut places, wish(route, upstream, 1, 0), start, 0).expect("room");
     places.arrive(wish(route, upstream, 2, 0), start, 1).expect("room");
     let late = start + RISE_AFTER * 2;
     places.arrive(wish(route, upstream, 0, 0), late, 2).expect("room");
-    places.leave(holder);
+    leave(&mut places, holder);
     assert_eq!(granted(&mut places, late), [1], "after two rises the low one is in the highest class, and came first");
 }
 
@@ -88,14 +106,14 @@ fn a_raised_limit_admits_and_a_lowered_one_drains() {
     let now = Instant::now();
     let mut places = Places::new(1, WIDE);
     let (route, upstream) = (places.add_scope(None), places.add_scope(None));
-    let ids: Vec<_> = (0..4).map(|n| places.arrive(wish(route, upstream, 1, 0), now, n).expect("room").0).collect();
+    let ids: Vec<_> = (0..4).map(|n| ask(&mut places, wish(route, upstream, 1, 0), now, n).expect("room")).collect();
     places.resize(3, WIDE);
     assert_eq!(granted(&mut places, now), [1, 2]);
     places.resize(1, WIDE);
-    places.leave(ids[0]);
-    places.leave(ids[1]);
+    leave(&mut places, ids[0]);
+    leave(&mut places, ids[1]);
     assert_eq!(granted(&mut places, now), [0; 0]);
-    places.leave(ids[2]);
+    leave(&mut places, ids[2]);
     assert_eq!(granted(&mut places, now), [3]);
 }
 
@@ -157,6 +175,7 @@ impl Model {
 enum Step {
     Arrive { route: usize, upstream: usize, class: usize, key: u64 },
     Leave(usize),
+    Look(usize),
     Pass(u64),
     Limit(usize),
     ScopeLimit(usize, Option<usize>),
@@ -167,6 +186,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0usize..3, 3usize..5, 0usize..3, 0u64..4)
             .prop_map(|(route, upstream, class, key)| Step::Arrive { route, upstream, class, key }),
         4 => (0usize..20).prop_map(Step::Leave),
+        1 => (0usize..20).prop_map(Step::Look),
         1 => (1u64..15).prop_map(Step::Pass),
         1 => (1usize..6).prop_map(Step::Limit),
         1 => (0usize..5, prop::option::of(1usize..4)).prop_map(|(scope, limit)| Step::ScopeLimit(scope, limit)),
@@ -183,23 +203,30 @@ proptest! {
         let mut places: Places<u32> = Places::new(limit, WIDE);
         let mut model = Model { limit, scopes: vec![None; 5], ..Model::default() };
         let scopes: Vec<Scope> = (0..5).map(|_| places.add_scope(None)).collect();
-        let mut ids: Vec<(u32, PlaceId)> = vec![];
+        let mut ids: Vec<(u32, Asked)> = vec![];
         let mut name = 0;
         for step in steps {
             match step {
                 Step::Arrive { route, upstream, class, key } => {
                     name += 1;
                     let wish = wish(scopes[route], scopes[upstream], class, key);
-                    let (id, at_once) = places.arrive(wish, now, name).expect("the queue is wide");
-                    prop_assert_eq!(at_once, model.arrive(name, wish, now));
-                    ids.push((name, id));
+                    let asked = ask(&mut places, wish, now, name).expect("the queue is wide");
+                    prop_assert_eq!(asked.waits.is_none(), model.arrive(name, wish, now));
+                    ids.push((name, asked));
                 }
                 Step::Leave(n) if n < ids.len() => {
-                    let (name, id) = ids.remove(n);
-                    prop_assert_eq!(places.leave(id), Some(name));
+                    let (name, asked) = ids.remove(n);
+                    leave(&mut places, asked);
                     model.leave(name);
                 }
                 Step::Leave(_) => {}
+                Step::Look(n) => {
+                    if let Some((name, asked)) = ids.get_mut(n) && let Some(id) = asked.waits {
+                        let granted = places.take_note(id);
+                        prop_assert_eq!(granted, model.held.iter().any(|(held, _)| held == name));
+                        asked.waits = (!granted).then_some(id);
+                    }
+                }
                 Step::Pass(seconds) => now += Duration::from_secs(seconds),
                 Step::Limit(limit) => {
                     places.resize(limit, WIDE);
@@ -219,9 +246,10 @@ proptest! {
             }
             prop_assert_eq!((places.in_use(), places.waiting()), (model.held.len(), model.waiting.len()));
         }
-        for (name, id) in ids {
-            prop_assert_eq!(places.leave(id), Some(name));
+        for (_, asked) in ids {
+            leave(&mut places, asked);
         }
         prop_assert_eq!((places.in_use(), places.waiting(), places.round.len(), places.groups.len()), (0, 0, 0, 0));
+        prop_assert!(places.entries.is_empty());
     }
 }

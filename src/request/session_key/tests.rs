@@ -269,8 +269,11 @@ fn names() -> impl Strategy<Value = String> {
         "\\PC{1,8}",
         "={0,2}(anonymous|sha256:[0-9a-f]{64}|[0-9a-f]{32}:[a=]{0,2})",
         "a{255,258}",
-        prop_oneof![Just("a"), Just("b")]
-            .prop_map(|name| text::within(Tenant::of([Some("k")].into_iter()).digest(), name)),
+        prop_oneof![Just("a"), Just("b")].prop_map(|name| text::within(
+            Tenant::of([Some("k")].into_iter()).digest(),
+            name
+        )
+        .into_owned()),
         Just(text::of_name(&"a".repeat(257)).into_owned()),
     ]
 }

@@ -24,8 +24,8 @@ pub(super) fn of_name(name: &str) -> Cow<'_, str> {
     }
 }
 
-pub(super) fn within(tenant: Option<&str>, text: &str) -> String {
-    tenant.map_or_else(|| text.to_owned(), |tenant| format!("{tenant}:{text}"))
+pub(super) fn within<'t>(tenant: Option<&str>, text: &'t str) -> Cow<'t, str> {
+    tenant.map_or(Cow::Borrowed(text), |tenant| Cow::Owned(format!("{tenant}:{text}")))
 }
 
 fn looks_made_by_us(name: &str) -> bool {

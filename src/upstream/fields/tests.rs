@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod plain;
+
 static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
 fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -29,10 +31,9 @@ fn sent(lines: &[(&'static str, &str)], change: impl for<'r> FnOnce(Inbound<'r>)
     let mut headers = fields(lines);
     let inbound = Inbound {
         version: Version::HTTP_11,
-        peer: IpAddr::from([192, 0, 2, 1]),
+        hop: &Hop::new(IpAddr::from([192, 0, 2, 1]), "http"),
         peer_trusted: false,
         client: IpAddr::from([192, 0, 2, 1]),
-        scheme: "http",
         host: &HeaderValue::from_static("a.example:8080"),
         request_id: &RequestId::of(&fields(&[("x-request-id", "r1")])),
         upgrade: None,
@@ -48,10 +49,14 @@ fn plainly(lines: &[(&'static str, &str)]) -> HeaderMap {
     sent(lines, |inbound| inbound)
 }
 
+fn status_of(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).expect("a status")
+}
+
 fn answered(lines: &[(&'static str, &str)], status: u16) -> HeaderMap {
     let mut headers = fields(lines);
     let outbound = Outbound {
-        status: StatusCode::from_u16(status).expect("a status"),
+        status: status_of(status),
         version: Version::HTTP_2,
         request_id: &RequestId::of(&fields(&[("x-request-id", "r1")])),
         queued: Duration::from_micros(1234),
@@ -180,6 +185,16 @@ fn a_field_that_is_read_is_dropped_when_spelt_with_underscores() {
     }
     let headers = plainly(&[("my_tenant", "1"), ("other_field", "2"), ("x-session-id", "3")]);
     assert!(["my_tenant", "other_field", "x-session-id"].iter().all(|name| headers.contains_key(*name)));
+}
+
+#[test]
+fn a_length_that_stands_as_it_would_be_written_stays() {
+    let length = Framing::Length(10);
+    for client in [&["10"][..], &["010"], &["10", "10"], &["9"], &[]] {
+        let client: Vec<_> = client.iter().map(|&line| ("content-length", line)).collect();
+        let headers = sent(&client, |inbound| Inbound { framing: length, ..inbound });
+        assert_eq!(lines(&headers, "content-length"), ["10"], "{client:?}");
+    }
 }
 
 #[test]

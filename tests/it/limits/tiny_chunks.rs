@@ -22,7 +22,8 @@ fn a_body_of_tiny_chunks_takes_about_its_length_in_memory() {
     connection.send("0\r\n\r\n");
     connection.response().assert_ok();
     let (most, _) = gateway.memory();
-    assert!(most - before < 5 << 20, "{} KiB for 300 KB", (most - before) / 1024);
+    // Kept as they came, the chunks would take some 20 MiB for what points to them alone.
+    assert!(most - before < 10 << 20, "{} KiB for 300 KB", (most - before) / 1024);
     let seen = upstream.only();
     assert!(seen.body.whole);
     assert_eq!(seen.body.bytes.len(), CHUNKS + 10);
