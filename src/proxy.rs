@@ -16,7 +16,6 @@ mod abandonable;
 pub mod edition;
 mod forward;
 mod identify;
-mod interim;
 mod receive;
 mod tunnel;
 

@@ -192,7 +192,7 @@ fn no_room_deals_with_another_rooms_subject() {
 }
 
 /// Codes that other rooms may compare an answer of a server with: those that say where it ends.
-const CODES_THAT_FRAME: &[&str] = &["SWITCHING_PROTOCOLS", "NO_CONTENT"];
+const CODES_THAT_FRAME: &[&str] = &["CONTINUE", "SWITCHING_PROTOCOLS", "NO_CONTENT"];
 
 #[test]
 fn only_refusals_name_the_codes_of_the_gateways_answers() {

@@ -10,13 +10,12 @@ use hyper::upgrade::OnUpgrade;
 use super::abandonable::{Abandonable, NoHead};
 use super::identify::{Identified, Whole};
 use super::receive::Received;
-use super::{Proxy, Refused, Serving, interim, tunnel};
+use super::{Proxy, Refused, Serving, tunnel};
 use crate::admission::Permit;
 use crate::request::exchange::UploadFault;
 use crate::response::body::{GuardedBody, ProxyBody};
 use crate::response::ending::Ending;
 use crate::response::refusal::{Refusal, set_quota};
-use crate::time;
 use crate::upstream::Upstream;
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::{Framing, Inbound, Outbound, TURNWISE_SESSION, to_client, to_upstream};
@@ -64,13 +63,8 @@ async fn gather(
 }
 
 fn set_out(proxy: Arc<Proxy>, upstream: Arc<Upstream>, mut identified: Identified, permit: Permit) -> Serving {
-    let policy = &permit.gates().policy;
-    let course = Course {
-        gates: permit.gates().clone(),
-        exchange: permit.exchange().clone(),
-        total: (!policy.timeouts.total.is_zero()).then(|| time::after(permit.since(), policy.timeouts.total)),
-        room: identified.received.edition.policy.limits.queue_timeout,
-    };
+    let room = identified.received.edition.policy.limits.queue_timeout;
+    let course = Course::of(&permit, room, identified.received.head.version == Version::HTTP_11);
     let session = identified.session.take();
     let assigned = identified.assigned.as_ref().map(|assigned| assigned.1.clone());
     let upgrade = identified.received.head.upgrade.take();
@@ -184,9 +178,6 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Req
     *request.method_mut() = head.method;
     *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
     *request.headers_mut() = headers;
-    if head.version == Version::HTTP_11 {
-        interim::pass_on(&mut request, exchange);
-    }
     let http1 = head.version < Version::HTTP_2;
     (request, Client { ending, http1 })
 }

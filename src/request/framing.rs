@@ -12,6 +12,10 @@ use std::net::Ipv6Addr;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
+/// The most fields of a head in HTTP/1, both ways. It is what hyper reads without a table made for each head, which would
+/// cost more than all else that is done with it.
+pub const MAX_FIELDS: usize = 100;
+
 /// Why a head is refused with 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadHead {

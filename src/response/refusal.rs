@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::admission::{QueueScope, Quota, Rejection};
 use crate::request::RequestId;
 use crate::request::exchange::UploadFault;
+use crate::request::framing::MAX_FIELDS;
 use crate::response::body::ProxyBody;
 use crate::upstream::failure::Failure;
 
@@ -159,7 +160,10 @@ impl Refusal {
             Self::BadRequest(detail) | Self::BadFraming(detail) => detail.clone(),
             Self::HeadTimeout => "The request head was not complete within server.header_timeout.".into(),
             Self::HeadTooLarge { limit } => {
-                format!("The request line and fields exceed server.max_header_bytes ({limit} bytes).").into()
+                format!(
+                    "The request line and fields exceed server.max_header_bytes ({limit} bytes), or are more than {MAX_FIELDS}."
+                )
+                .into()
             }
             Self::SessionRequired => "None of the places that the route reads its session key from has one.".into(),
             Self::BodyTooLarge { limit } => {

@@ -14,6 +14,8 @@
 
 use memchr::memchr;
 
+use crate::request::framing::MAX_FIELDS;
+
 /// Longest line that is not part of a head: a chunk's size with its extensions, or a trailer.
 const MAX_BODY_LINE: usize = 16 * 1024;
 
@@ -42,6 +44,7 @@ enum State {
 #[derive(Debug, Default)]
 struct Head {
     octets: usize,
+    fields: usize,
     /// Whether the request line was there.
     begun: bool,
     lengths: u32,
@@ -56,7 +59,8 @@ struct Head {
 pub enum Seen {
     /// A head is complete; why it must be refused, if it must.
     HeadEnded(Option<&'static str>),
-    /// A head is longer than allowed; so many octets of the piece stand before it. Nothing more is looked at.
+    /// A head is longer than allowed, or has too many fields; so many octets of the piece stand before it. Nothing more is
+    /// looked at.
     HeadTooLarge(usize),
 }
 
@@ -150,6 +154,12 @@ impl Inspector {
             line.extend_from_slice(part);
             self.line_ended(&line, seen);
         }
+        if self.head.fields > MAX_FIELDS {
+            // hyper would refuse it as well, in words that say nothing.
+            self.go_opaque();
+            seen(Seen::HeadTooLarge(head_at));
+            return &[];
+        }
         rest
     }
 
@@ -185,6 +195,7 @@ impl Inspector {
             self.state = head.body();
             seen(Seen::HeadEnded(head.verdict()));
         } else {
+            head.fields += 1;
             head.field(text);
         }
     }
@@ -336,6 +347,15 @@ mod tests {
             assert_eq!(seen, [Seen::HeadEnded(None)], "{body:?}");
             assert!(!inspector.is_between_requests());
         }
+    }
+
+    #[test]
+    fn a_head_has_no_more_fields_than_hyper_reads() {
+        let head = |fields: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a:\r\n".repeat(fields));
+        assert_eq!(look(head(MAX_FIELDS).as_bytes()).0, [Seen::HeadEnded(None)]);
+        assert_eq!(look(head(MAX_FIELDS + 1).as_bytes()).0, [Seen::HeadTooLarge(0)]);
+        let after = head(MAX_FIELDS) + &head(MAX_FIELDS + 1);
+        assert_eq!(look(after.as_bytes()).0, [Seen::HeadEnded(None), Seen::HeadTooLarge(head(MAX_FIELDS).len())]);
     }
 
     #[test]

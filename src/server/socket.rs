@@ -12,10 +12,10 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::upstream::gathered::{SMALL, gathered};
+
 /// Most request heads fit, and then need no second look at the socket.
 const AT_ONCE: usize = 4096;
-/// Up to here it costs less to put the pieces of a write together than to have the system gather them.
-const SMALL: usize = 2048;
 
 /// See the module.
 #[derive(Debug)]
@@ -95,17 +95,10 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let whole: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if whole > SMALL || pieces.len() < 2 {
-            return self.poll_write_with(cx, |socket| socket.try_write_vectored(pieces));
+        match gathered(pieces, &mut [0; SMALL]) {
+            Some(octets) => self.poll_write_with(cx, |socket| socket.try_write(octets)),
+            None => self.poll_write_with(cx, |socket| socket.try_write_vectored(pieces)),
         }
-        let mut octets = [0; SMALL];
-        let mut end = 0;
-        for piece in pieces {
-            octets[end..end + piece.len()].copy_from_slice(piece);
-            end += piece.len();
-        }
-        self.poll_write_with(cx, |socket| socket.try_write(&octets[..end]))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -20,10 +20,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::AbortHandle;
 
 use crate::policy;
+use crate::request::exchange::Exchange;
 use crate::sync::Mutex;
 use crate::time;
-use crate::upstream::carrying::{Broken, Carrying};
+use crate::upstream::carrying::{Beside, Carrying};
 use crate::upstream::connect::{Dial, Stream};
+use crate::upstream::interim;
 use crate::upstream::server::Server;
 use crate::upstream::upload::Upload;
 
@@ -80,7 +82,7 @@ struct Idle {
 struct Http1 {
     sender: http1::SendRequest<Upload>,
     task: AbortHandle,
-    broken: Broken,
+    beside: Arc<Beside>,
 }
 
 /// A connection lent to one request. Unless it is [given back](Self::give_back), dropping it closes it.
@@ -175,6 +177,7 @@ impl ServerPool {
     }
 
     fn put_idle(&self, connection: Http1) {
+        connection.beside.interim.listen(None);
         let mut idle = self.idle.lock();
         if idle.len() < self.limits.max_idle() {
             idle.push(Idle { connection, since: time::now() });
@@ -193,10 +196,10 @@ impl ServerPool {
     }
 
     async fn open_http1(&self, stream: Box<dyn Stream>) -> io::Result<Sender> {
-        let broken = Broken::default();
+        let beside = Arc::<Beside>::default();
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)
-            .handshake(TokioIo::new(Carrying::new(stream, broken.clone())))
+            .handshake(TokioIo::new(Carrying::new(stream, beside.clone())))
             .await
             .map_err(io::Error::other)?;
         let open = Open::new(self.server.clone());
@@ -206,7 +209,7 @@ impl ServerPool {
                 tracing::debug!(%error, "a connection to a server ended");
             }
         });
-        Ok(Sender::Http1(Some(Http1 { sender, task: task.abort_handle(), broken })))
+        Ok(Sender::Http1(Some(Http1 { sender, task: task.abort_handle(), beside })))
     }
 
     async fn open_http2(&self, stream: Box<dyn Stream>) -> io::Result<Sender> {
@@ -233,17 +236,25 @@ impl ServerPool {
 impl Lease {
     /// Sends `request`; the answer is its head, with its body as it comes. The lease must live as long as that is wanted.
     ///
-    /// Fails with the request where it is certain that not a byte of it was written.
+    /// Its interim responses are left with `interim`, if anybody wants them. Fails with the request where it is certain
+    /// that not a byte of it was written.
     pub fn send(
         &mut self,
         mut request: Request<Upload>,
+        interim: Option<Arc<Exchange>>,
     ) -> impl Future<Output = Result<Response<Incoming>, SendFailed>> + Send + use<> {
         let sent = match &mut self.sender {
             Sender::Http1(Some(http1)) => {
-                request.body_mut().carried_by(&http1.broken);
+                request.body_mut().carried_by(&http1.beside);
+                http1.beside.interim.listen(interim);
                 Either::Left(http1.sender.try_send_request(request))
             }
-            Sender::Http2(sender) => Either::Right(sender.try_send_request(request)),
+            Sender::Http2(sender) => {
+                if let Some(exchange) = interim {
+                    interim::leave_with(&mut request, exchange);
+                }
+                Either::Right(sender.try_send_request(request))
+            }
             Sender::Http1(None) => unreachable!("a lease is emptied only by what consumes it"),
         };
         sent.map(|sent| {

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 
-use crate::admission::RouteGates;
+use crate::admission::{Permit, RouteGates};
 use crate::request::exchange::{Exchange, GivenUp, Phase};
 use crate::request::session_key::SessionKey;
 use crate::time;
@@ -96,15 +96,42 @@ pub type Head = Box<Response<Answer>>;
 /// What became of a request.
 pub type Sent = Result<Head, Failure>;
 
-/// What one request may take, and where it says how far it has come.
-#[derive(Debug, Clone)]
+/// What one request may take, and where it says how far it has come. There is one for a permit only: nothing goes to a
+/// server without.
+#[derive(Debug)]
 pub struct Course {
-    pub gates: Arc<RouteGates>,
-    pub exchange: Arc<Exchange>,
+    gates: Arc<RouteGates>,
+    exchange: Arc<Exchange>,
     /// When all must be over.
-    pub total: Option<Instant>,
+    total: Option<Instant>,
     /// How long it may wait for a server with room.
-    pub room: Duration,
+    room: Duration,
+    /// Whether its client can be given interim responses.
+    interim: bool,
+}
+
+impl Course {
+    /// The course of what `permit` allows.
+    #[must_use]
+    pub fn of(permit: &Permit, room: Duration, interim: bool) -> Self {
+        let total = permit.gates().policy.timeouts.total;
+        Self {
+            gates: permit.gates().clone(),
+            exchange: permit.exchange().clone(),
+            total: (!total.is_zero()).then(|| time::after(permit.since(), total)),
+            room,
+            interim,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.total.is_some_and(|total| total <= time::now())
+    }
+
+    /// Whether nobody waits for the response head any more.
+    fn is_left(&self) -> bool {
+        self.exchange.phase() == Phase::Abandoned
+    }
 }
 
 /// What one try came to.
@@ -217,7 +244,7 @@ impl Upstream {
             course.exchange.enter(Phase::Running);
             course.exchange.upload_moved(false);
             let sent_at = time::now();
-            let head = lease.send(whole);
+            let head = lease.send(whole, course.interim.then(|| course.exchange.clone()));
             match (Awaited { head, upstream: self, server: slot.server(), course }).await {
                 Ok(head) => {
                     let took = time::now().saturating_duration_since(sent_at);
@@ -359,17 +386,6 @@ impl<F: Future> Future for Awaited<'_, F> {
             exchange.wake_by(due);
         }
         Poll::Pending
-    }
-}
-
-impl Course {
-    fn is_over(&self) -> bool {
-        self.total.is_some_and(|total| total <= time::now())
-    }
-
-    /// Whether nobody waits for the response head any more.
-    fn is_left(&self) -> bool {
-        self.exchange.phase() == Phase::Abandoned
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::time::Sleep;
 
 use crate::request::exchange::{Exchange, UploadFault};
 use crate::time;
-use crate::upstream::carrying::Broken;
+use crate::upstream::carrying::Beside;
 use crate::upstream::rest;
 
 /// A request body that is counted, timed, and whose failures are told apart from the server's.
@@ -32,7 +31,7 @@ pub struct Upload {
     deadline: Option<Pin<Box<Sleep>>>,
     when_broken: WhenBroken,
     /// The connection to a server that it goes over.
-    connection: Option<Broken>,
+    connection: Option<Arc<Beside>>,
 }
 
 /// What a server is shown of a body that came to no good end. It is never an end that looks whole.
@@ -120,7 +119,7 @@ impl Upload {
     }
 
     /// Notes the connection that is to hear of it when this comes to no good end.
-    pub(super) fn carried_by(&mut self, connection: &Broken) {
+    pub(super) fn carried_by(&mut self, connection: &Arc<Beside>) {
         self.connection = Some(connection.clone());
     }
 
@@ -131,7 +130,7 @@ impl Upload {
             WhenBroken::Reset => Poll::Ready(Some(Err(UploadBroken(fault)))),
             WhenBroken::Shut => {
                 if let Some(connection) = &self.connection {
-                    connection.store(true, Ordering::Release);
+                    connection.body_broke();
                 }
                 // The connection looks when it is polled next, and that must be now.
                 cx.waker().wake_by_ref();

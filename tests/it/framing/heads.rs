@@ -72,3 +72,17 @@ fn a_connection_that_says_nothing_is_closed() {
     let status = connection.response_to("GET").map(|answer| answer.status);
     assert!(matches!(status, Some(408) | None), "{status:?}");
 }
+
+#[test]
+fn a_head_of_more_than_a_hundred_fields_is_a_431_that_says_so() {
+    let upstream = Recorder::start();
+    let gateway = Gateway::with(&upstream, "");
+    let head = |more: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-More: x\r\n".repeat(more));
+    gateway.say(head(99)).response().assert_ok();
+    let mut connection = gateway.say(head(100));
+    let answer = connection.response();
+    assert_eq!(answer.status, 431);
+    assert!(answer.text().contains("more than 100"), "{}", answer.text());
+    connection.assert_closed();
+    assert_eq!(upstream.count(), 1);
+}
