@@ -5,13 +5,13 @@
 //! a row, requests in flight) stays in [`Server`], which outlives a reload.
 
 pub mod balance;
-pub mod carrying;
 pub mod connect;
 pub mod failure;
 pub mod fields;
-pub mod gathered;
 pub mod health;
+pub mod http1;
 pub mod interim;
+pub mod octets;
 pub mod pool;
 pub mod registry;
 pub mod rest;

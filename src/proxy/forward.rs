@@ -19,8 +19,8 @@ use crate::response::refusal::{Refusal, set_quota};
 use crate::upstream::Upstream;
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::{Framing, Inbound, Outbound, TURNWISE_SESSION, to_client, to_upstream};
-use crate::upstream::send::{Course, Head};
-use crate::upstream::upload::{Upload, WhenBroken};
+use crate::upstream::send::{Answer, Course, Head};
+use crate::upstream::upload::Upload;
 
 /// The longest body that is held for another try, in bytes.
 const MAX_GATHERED: u64 = 64 * 1024;
@@ -74,7 +74,7 @@ fn set_out(proxy: Arc<Proxy>, upstream: Arc<Upstream>, mut identified: Identifie
     Box::pin(async move {
         match sending.await {
             Ok((head, permit)) => match check_upgrade(head, upgrades) {
-                Ok(head) => answer(&proxy, head, permit, client, upgrade, assigned),
+                Ok(head) => answer(&proxy, *head, permit, client, upgrade, assigned),
                 Err(failure) => client.refuse(NoHead { refusal: failure.into(), permit: Some(permit) }),
             },
             Err(no_head) => client.refuse(no_head),
@@ -85,7 +85,7 @@ fn set_out(proxy: Arc<Proxy>, upstream: Arc<Upstream>, mut identified: Identifie
 /// Makes a server's answer the client's, with a body that holds on to `permit`.
 fn answer(
     proxy: &Proxy,
-    mut head: Head,
+    mut head: Response<Answer>,
     permit: Permit,
     client: Client,
     upgrade: Option<OnUpgrade>,
@@ -139,7 +139,7 @@ impl Client {
 }
 
 /// The request as it goes to the server, and what is needed to answer its client if it comes to nothing.
-fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Request<Upload>, Client) {
+fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Box<Request<Upload>>, Client) {
     let Identified { received, whole, assigned, .. } = identified;
     let Received { edition, route, head, body, ending, .. } = *received;
     let policy = &edition.gates[route].policy;
@@ -149,9 +149,8 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Req
     let body = match whole {
         Some(whole) => Upload::whole(whole.data, whole.trailers, exchange.clone()),
         None => {
-            let when_broken = if http2 { WhenBroken::Reset } else { WhenBroken::Shut };
             let (limit, timeout) = (policy.body_limit, policy.timeouts.request);
-            Upload::stream(body, exchange.clone(), limit, timeout, when_broken)
+            Upload::stream(body, exchange.clone(), limit, timeout)
         }
     };
     let framing = Framing::of(&headers, &body);
@@ -173,7 +172,7 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Req
     if let Some((Some(field), text)) = assigned.map(|assigned| *assigned) {
         headers.insert(field, text);
     }
-    let mut request = Request::new(body);
+    let mut request = Box::new(Request::new(body));
     *request.uri_mut() = target(head.uri, &host, http2);
     *request.method_mut() = head.method;
     *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
@@ -220,7 +219,7 @@ fn asks_upgrade(headers: &HeaderMap) -> bool {
 
 /// A 101 that nobody asked for is no answer; nor is one to a request that asked for another protocol over HTTP/2.
 fn check_upgrade(answer: Head, upgrades: bool) -> Result<Head, Failure> {
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrades {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !(upgrades && answer.body().can_switch()) {
         return Err(Failure::Broken);
     }
     Ok(answer)

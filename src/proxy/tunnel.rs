@@ -13,37 +13,37 @@ use crate::admission::Permit;
 use crate::response::body::ProxyBody;
 use crate::response::ending::Ending;
 use crate::time;
-use crate::upstream::send::Head;
+use crate::upstream::pool::Tunnel;
+use crate::upstream::send::Answer;
 
 /// Bytes read at once in one direction.
 const PIECE: usize = 16 * 1024;
 
 /// Answers the 101, and carries what both sides say once they have both switched.
 pub(super) fn start(
-    mut answer: Head,
+    answer: Response<Answer>,
     downstream: OnUpgrade,
     permit: Permit,
     mut ending: Ending,
 ) -> Response<ProxyBody> {
-    let upstream = hyper::upgrade::on(&mut *answer);
     let (head, body) = answer.into_parts();
     let status = head.status.as_u16();
-    let slot = body.into_upgraded();
+    let upstream = body.into_upgraded();
     tokio::spawn(async move {
         let exchange = permit.exchange().clone();
         let timeouts = permit.gates().policy.timeouts;
         let carried = async {
-            let (downstream, upstream) = tokio::try_join!(downstream, upstream)?;
-            let ended = carry(TokioIo::new(downstream), TokioIo::new(upstream), timeouts.idle).await;
+            let (Ok(downstream), Some((tunnel, slot))) = (downstream.await, upstream) else { return };
+            let Tunnel { stream, open } = tunnel;
+            let ended = carry(TokioIo::new(downstream), stream, timeouts.idle).await;
             tracing::debug!(?ended, "an upgraded connection ended");
-            Ok::<_, hyper::Error>(())
+            drop((open, slot));
         };
         tokio::select! {
-            _ = carried => {}
+            () = carried => {}
             () = over(permit.since(), timeouts.total) => {}
             () = exchange.interrupted() => {}
         }
-        drop(slot);
         drop(permit);
         ending.answered(status);
     });

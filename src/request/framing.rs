@@ -218,6 +218,14 @@ pub fn whole_number(value: &HeaderValue) -> Option<u64> {
     number.filter(|_| !digits.is_empty())
 }
 
+/// The size at the beginning of the line before a chunk (RFC 9112, section 7.1), in octets; what follows it is not looked at.
+#[must_use]
+pub fn chunk_size(line: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = line.iter().position(|octet| !octet.is_ascii_hexdigit()).unwrap_or(line.len());
+    let (digits, rest) = line.split_at(digits);
+    Some((u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?, rest))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

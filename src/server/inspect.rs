@@ -14,7 +14,7 @@
 
 use memchr::memchr;
 
-use crate::request::framing::MAX_FIELDS;
+use crate::request::framing::{MAX_FIELDS, chunk_size};
 
 /// Longest line that is not part of a head: a chunk's size with its extensions, or a trailer.
 const MAX_BODY_LINE: usize = 16 * 1024;
@@ -172,7 +172,7 @@ impl Inspector {
             State::Head => self.head_line(text, bare, seen),
             // Whether hyper takes it for the end of the line is not ours to guess.
             _ if bare => self.lose_track(),
-            State::ChunkSize => self.state = chunk_size(text).map_or(State::Lost, next_of_chunk),
+            State::ChunkSize => self.state = chunk_size(text).map_or(State::Lost, |(size, _)| next_of_chunk(size)),
             State::ChunkEnd => self.state = if text.is_empty() { State::ChunkSize } else { State::Lost },
             State::Trailers if text.is_empty() => self.state = State::Head,
             State::Trailers | State::Length(_) | State::ChunkData(_) | State::Opaque | State::Lost => {}
@@ -258,11 +258,6 @@ fn number(text: &[u8]) -> Option<u64> {
         return None;
     }
     std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-fn chunk_size(line: &[u8]) -> Option<u64> {
-    let digits = line.iter().position(|octet| !octet.is_ascii_hexdigit()).unwrap_or(line.len());
-    u64::from_str_radix(std::str::from_utf8(&line[..digits]).ok()?, 16).ok()
 }
 
 fn next_of_chunk(size: u64) -> State {

@@ -1,21 +1,16 @@
 //! A client's TCP socket, held in common by whoever moves its octets and whoever watches for the client's departure.
 
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::upstream::gathered::{SMALL, gathered};
-
-/// Most request heads fit, and then need no second look at the socket.
-const AT_ONCE: usize = 4096;
+use crate::upstream::octets::{SMALL, gathered};
 
 /// See the module.
 #[derive(Debug)]
@@ -56,15 +51,6 @@ impl Socket {
             }
         }
     }
-}
-
-/// Reads what is there, by way of the stack: whoever waits for a client that is silent holds no buffer for it. Empty at
-/// the end.
-pub(super) fn poll_octets<S: AsyncRead + Unpin>(socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-    let mut room = [const { MaybeUninit::uninit() }; AT_ONCE];
-    let mut octets = ReadBuf::uninit(&mut room);
-    ready!(Pin::new(socket).poll_read(cx, &mut octets))?;
-    Poll::Ready(Ok(Bytes::copy_from_slice(octets.filled())))
 }
 
 impl AsyncRead for Socket {

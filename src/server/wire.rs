@@ -12,8 +12,8 @@ use tokio::time::Sleep;
 
 use crate::server::departure::FIRST_OCTET;
 use crate::server::inspect::{Inspector, Seen};
-use crate::server::socket::poll_octets;
 use crate::server::state::Connection;
+use crate::upstream::octets::poll_octets;
 
 /// After the last answer, how long and how much of what the client still sends is read and thrown away. Closing a
 /// socket with unread octets resets it, and the reset can destroy an answer that the client has not read yet.

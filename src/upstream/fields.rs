@@ -228,16 +228,26 @@ impl std::fmt::Display for BadFraming {
 
 impl std::error::Error for BadFraming {}
 
-/// Checks where an upstream's answer ends (RFC 9112, section 6.3). Equal lengths given twice are one.
+/// Where the body of an answer ends that has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// After so many octets.
+    Length(u64),
+    Chunked,
+    /// With its connection, in HTTP/1; where the stream says so in HTTP/2.
+    Connection,
+}
+
+/// Finds where an upstream's answer ends (RFC 9112, section 6.3). Equal lengths given twice are one.
 ///
 /// # Errors
 /// Both framings, lengths that differ or are no numbers, and transfer codings other than one `chunked`.
-pub fn response_framing(headers: &HeaderMap) -> Result<(), BadFraming> {
+pub fn response_framing(headers: &HeaderMap) -> Result<BodyEnd, BadFraming> {
     let length = content_length(headers)?;
-    if headers.contains_key(header::TRANSFER_ENCODING) && (length.is_some() || !is_chunked(headers)) {
-        return Err(BadFraming);
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return if length.is_none() && is_chunked(headers) { Ok(BodyEnd::Chunked) } else { Err(BadFraming) };
     }
-    Ok(())
+    Ok(length.map_or(BodyEnd::Connection, BodyEnd::Length))
 }
 
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, BadFraming> {

@@ -6,31 +6,33 @@
 //! client has gone, and it keeps one request's leftovers out of the next one's answer.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-use futures_util::future::Either;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::task::AbortHandle;
 
 use crate::policy;
 use crate::request::exchange::Exchange;
 use crate::sync::Mutex;
 use crate::time;
-use crate::upstream::carrying::{Beside, Carrying};
 use crate::upstream::connect::{Dial, Stream};
+use crate::upstream::http1::{self, Switched};
 use crate::upstream::interim;
 use crate::upstream::server::Server;
 use crate::upstream::upload::Upload;
 
-/// The longest response head of a server, in bytes.
-const MAX_RESPONSE_HEAD: usize = 256 * 1024;
+/// The longest response head of a server over HTTP/2, in bytes.
+const MAX_RESPONSE_HEAD: u32 = 256 * 1024;
 
 /// All connections of one worker.
 #[derive(Debug)]
@@ -74,37 +76,69 @@ impl Limits {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Http1,
+    connection: Box<Http1>,
     since: Instant,
 }
 
 #[derive(Debug)]
 struct Http1 {
-    sender: http1::SendRequest<Upload>,
-    task: AbortHandle,
-    beside: Arc<Beside>,
+    connection: http1::Connection,
+    open: Open,
 }
 
-/// A connection lent to one request. Unless it is [given back](Self::give_back), dropping it closes it.
+/// A connection lent to one request, and the answer that comes over it. Unless it is [given back](Self::give_back),
+/// dropping it closes it.
 #[derive(Debug)]
 pub struct Lease {
     pool: Arc<ServerPool>,
-    sender: Sender,
+    over: Over,
 }
 
 #[derive(Debug)]
-enum Sender {
-    Http1(Option<Http1>),
+enum Over {
+    Http1(Box<Http1>),
     /// One stream of a shared connection: it ends with the response body, or is reset when that is dropped.
-    Http2(http2::SendRequest<Upload>),
+    Http2(Box<Stream2>),
 }
+
+#[derive(Debug)]
+struct Stream2 {
+    sender: http2::SendRequest<Upload>,
+    /// The answer's, once its head is there.
+    body: Option<Incoming>,
+}
+
+/// An upgraded connection to a server, and what counts it as open.
+#[derive(Debug)]
+pub struct Tunnel {
+    pub stream: Switched,
+    pub open: Open,
+}
+
+/// Why an answer, or the rest of it, does not come.
+#[derive(Debug)]
+pub enum Broken {
+    Http1(http1::Broken),
+    Http2(hyper::Error),
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http1(broken) => broken.fmt(f),
+            Self::Http2(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Broken {}
 
 /// Why a request got no response head.
 #[derive(Debug)]
 pub struct SendFailed {
     /// The request, if not a byte of it was written.
     pub unsent: Option<Box<Request<Upload>>>,
-    pub error: hyper::Error,
+    pub why: Broken,
 }
 
 impl Pools {
@@ -117,12 +151,13 @@ impl Pools {
     #[must_use]
     pub fn reuse(&self, server: &Arc<Server>, policy: &policy::Upstream) -> Option<Lease> {
         let pool = self.pool(server, policy);
-        let sender = if policy.http2 {
-            Sender::Http2(pool.http2.lock().as_ref().filter(|sender| !sender.is_closed())?.clone())
+        let over = if policy.http2 {
+            let sender = pool.http2.lock().as_ref().filter(|sender| !sender.is_closed())?.clone();
+            Over::Http2(Box::new(Stream2 { sender, body: None }))
         } else {
-            Sender::Http1(Some(pool.take_idle(policy.pool.idle_timeout)?))
+            Over::Http1(pool.take_idle(policy.pool.idle_timeout)?)
         };
-        Some(Lease { pool, sender })
+        Some(Lease { pool, over })
     }
 
     /// A new connection. Cancel safe.
@@ -132,8 +167,13 @@ impl Pools {
     pub async fn connect(&self, server: &Arc<Server>, policy: &policy::Upstream) -> io::Result<Lease> {
         let pool = self.pool(server, policy);
         let stream = self.dial.dial(&server.host, server.port).await?;
-        let sender = if policy.http2 { pool.open_http2(stream).await? } else { pool.open_http1(stream).await? };
-        Ok(Lease { pool, sender })
+        let over = if policy.http2 {
+            Over::Http2(Box::new(Stream2 { sender: pool.open_http2(stream).await?, body: None }))
+        } else {
+            let open = Open::new(pool.server.clone());
+            Over::Http1(Box::new(Http1 { connection: http1::Connection::new(stream), open }))
+        };
+        Ok(Lease { pool, over })
     }
 
     /// Closes what has been idle for too long, and forgets servers that no policy names any more.
@@ -164,20 +204,19 @@ impl Pools {
 
 impl ServerPool {
     /// The connection that was used last: the others may then grow old and be closed.
-    fn take_idle(&self, timeout: Duration) -> Option<Http1> {
+    fn take_idle(&self, timeout: Duration) -> Option<Box<Http1>> {
         let now = time::now();
         loop {
-            let idle = self.idle.lock().pop()?;
+            let mut idle = self.idle.lock().pop()?;
             self.server.idle.fetch_sub(1, Ordering::Relaxed);
             // Dropping it closes it: the server has closed it too, or may be about to.
-            if idle.connection.sender.is_ready() && now.saturating_duration_since(idle.since) < timeout {
+            if now.saturating_duration_since(idle.since) < timeout && idle.connection.connection.is_open() {
                 return Some(idle.connection);
             }
         }
     }
 
-    fn put_idle(&self, connection: Http1) {
-        connection.beside.interim.listen(None);
+    fn put_idle(&self, connection: Box<Http1>) {
         let mut idle = self.idle.lock();
         if idle.len() < self.limits.max_idle() {
             idle.push(Idle { connection, since: time::now() });
@@ -188,36 +227,21 @@ impl ServerPool {
     fn close_idle(&self, now: Instant, timeout: Duration) {
         let mut idle = self.idle.lock();
         let before = idle.len();
-        idle.retain(|idle| !idle.connection.sender.is_closed() && now.saturating_duration_since(idle.since) < timeout);
+        idle.retain_mut(|idle| {
+            now.saturating_duration_since(idle.since) < timeout && idle.connection.connection.is_open()
+        });
         self.server.idle.fetch_sub(before - idle.len(), Ordering::Relaxed);
         if idle.is_empty() {
             idle.shrink_to_fit();
         }
     }
 
-    async fn open_http1(&self, stream: Box<dyn Stream>) -> io::Result<Sender> {
-        let beside = Arc::<Beside>::default();
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_RESPONSE_HEAD)
-            .handshake(TokioIo::new(Carrying::new(stream, beside.clone())))
-            .await
-            .map_err(io::Error::other)?;
-        let open = Open::new(self.server.clone());
-        let task = tokio::spawn(async move {
-            let _open = open;
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "a connection to a server ended");
-            }
-        });
-        Ok(Sender::Http1(Some(Http1 { sender, task: task.abort_handle(), beside })))
-    }
-
-    async fn open_http2(&self, stream: Box<dyn Stream>) -> io::Result<Sender> {
+    async fn open_http2(&self, stream: Box<dyn Stream>) -> io::Result<http2::SendRequest<Upload>> {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(20))
-            .max_header_list_size(MAX_RESPONSE_HEAD as u32)
+            .max_header_list_size(MAX_RESPONSE_HEAD)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
@@ -229,79 +253,106 @@ impl ServerPool {
             }
         });
         *self.http2.lock() = Some(sender.clone());
-        Ok(Sender::Http2(sender))
+        Ok(sender)
     }
 }
 
 impl Lease {
-    /// Sends `request`; the answer is its head, with its body as it comes. The lease must live as long as that is wanted.
+    /// Sends `request`; the answer is its head. Its interim responses are left with `interim`, if anybody wants them.
     ///
-    /// Its interim responses are left with `interim`, if anybody wants them. Fails with the request where it is certain
-    /// that not a byte of it was written.
-    pub fn send(
+    /// # Errors
+    /// With the request where it is certain that not a byte of it was written.
+    pub async fn send(
         &mut self,
-        mut request: Request<Upload>,
+        request: Box<Request<Upload>>,
         interim: Option<Arc<Exchange>>,
-    ) -> impl Future<Output = Result<Response<Incoming>, SendFailed>> + Send + use<> {
-        let sent = match &mut self.sender {
-            Sender::Http1(Some(http1)) => {
-                request.body_mut().carried_by(&http1.beside);
-                http1.beside.interim.listen(interim);
-                Either::Left(http1.sender.try_send_request(request))
+    ) -> Result<Response<()>, SendFailed> {
+        match &mut self.over {
+            Over::Http1(http1) => {
+                let connection = &mut http1.connection;
+                connection.begin(request);
+                let head = poll_fn(|cx| connection.poll_head(interim.as_deref(), cx)).await;
+                head.map_err(|failed| SendFailed { unsent: failed.unsent, why: Broken::Http1(failed.why) })
             }
-            Sender::Http2(sender) => {
-                if let Some(exchange) = interim {
-                    interim::leave_with(&mut request, exchange);
-                }
-                Either::Right(sender.try_send_request(request))
-            }
-            Sender::Http1(None) => unreachable!("a lease is emptied only by what consumes it"),
-        };
-        sent.map(|sent| {
-            sent.map_err(|mut failed| SendFailed {
-                unsent: failed.take_message().map(Box::new),
-                error: failed.into_error(),
-            })
-        })
-    }
-
-    /// Keeps the connection for the next request. Only after its answer was read to the end and its request was sent
-    /// to the end.
-    pub fn give_back(mut self) {
-        let Sender::Http1(http1) = &mut self.sender else { return };
-        let Some(mut http1) = http1.take() else { return };
-        if http1.sender.is_ready() {
-            self.pool.put_idle(http1);
-            return;
+            Over::Http2(stream) => Box::pin(stream.send(request, interim)).await,
         }
-        // The connection's task has yet to notice the end of the answer.
-        let pool = self.pool.clone();
-        tokio::spawn(async move {
-            if http1.sender.ready().await.is_ok() {
-                pool.put_idle(http1);
-            }
-        });
     }
 
-    /// Lets go of a connection that now belongs to an upgraded protocol: it lives as long as that does.
-    pub fn hand_over(mut self) {
-        if let Sender::Http1(http1) = &mut self.sender {
-            // Its task then runs to its own end, since dropping the handle does not stop it.
-            *http1 = None;
+    /// The next piece of the answer's body.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut self.over {
+            Over::Http1(http1) => http1.connection.poll_frame(cx).map_err(Broken::Http1),
+            Over::Http2(stream) => match &mut stream.body {
+                Some(body) => Pin::new(body).poll_frame(cx).map_err(Broken::Http2),
+                None => Poll::Ready(None),
+            },
+        }
+    }
+
+    /// Whether the answer's body has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        match &self.over {
+            Over::Http1(http1) => http1.connection.has_ended(),
+            Over::Http2(stream) => stream.body.as_ref().is_none_or(Body::is_end_stream),
+        }
+    }
+
+    #[must_use]
+    pub fn size_hint(&self) -> SizeHint {
+        match &self.over {
+            Over::Http1(http1) => http1.connection.size_hint(),
+            Over::Http2(stream) => stream.body.as_ref().map(Body::size_hint).unwrap_or_default(),
+        }
+    }
+
+    /// Keeps the connection for the next request, if it can have one.
+    pub fn give_back(self) {
+        if let Over::Http1(http1) = self.over
+            && http1.connection.is_reusable()
+        {
+            self.pool.put_idle(http1);
+        }
+    }
+
+    /// Whether [`switch`](Self::switch) can be had.
+    #[must_use]
+    pub fn can_switch(&self) -> bool {
+        matches!(self.over, Over::Http1(_))
+    }
+
+    /// The connection for another protocol, after a 101.
+    #[must_use]
+    pub fn switch(self) -> Option<Tunnel> {
+        match self.over {
+            Over::Http1(http1) => Some(Tunnel { stream: http1.connection.switch(), open: http1.open }),
+            Over::Http2(_) => None,
         }
     }
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Sender::Http1(Some(http1)) = &self.sender {
-            http1.task.abort();
+impl Stream2 {
+    async fn send(
+        &mut self,
+        mut request: Box<Request<Upload>>,
+        interim: Option<Arc<Exchange>>,
+    ) -> Result<Response<()>, SendFailed> {
+        if let Some(exchange) = interim {
+            interim::leave_with(&mut request, exchange);
         }
+        let answer = self.sender.try_send_request(*request).await.map_err(|mut failed| SendFailed {
+            unsent: failed.take_message().map(Box::new),
+            why: Broken::Http2(failed.into_error()),
+        })?;
+        let (head, body) = answer.into_parts();
+        self.body = Some(body);
+        Ok(Response::from_parts(head, ()))
     }
 }
 
 /// Counts an open connection.
-struct Open(Arc<Server>);
+#[derive(Debug)]
+pub struct Open(Arc<Server>);
 
 impl Open {
     fn new(server: Arc<Server>) -> Self {

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 
 use crate::admission::{Permit, RouteGates};
 use crate::request::exchange::{Exchange, GivenUp, Phase};
@@ -19,14 +18,14 @@ use crate::upstream::Upstream;
 use crate::upstream::balance::{NoServer, Slot, Wanted};
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::response_framing;
-use crate::upstream::pool::{Lease, Pools, SendFailed};
+use crate::upstream::pool::{Broken, Lease, Pools, SendFailed, Tunnel};
 use crate::upstream::server::Server;
 use crate::upstream::upload::Upload;
 
 /// The server's answer as it comes, with the connection and the slot that it needs.
 #[derive(Debug)]
 pub struct Answer {
-    body: Incoming,
+    /// Until the answer has ended.
     lease: Option<Lease>,
     slot: Slot,
     upload: Arc<Exchange>,
@@ -34,13 +33,16 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Lets go of the connection for an upgraded protocol; the slot stays with the returned value.
+    /// Whether its connection can be had for another protocol.
     #[must_use]
-    pub fn into_upgraded(mut self) -> Slot {
-        if let Some(lease) = self.lease.take() {
-            lease.hand_over();
-        }
-        self.slot
+    pub fn can_switch(&self) -> bool {
+        self.lease.as_ref().is_some_and(Lease::can_switch)
+    }
+
+    /// The connection for an upgraded protocol, and the slot that it keeps.
+    #[must_use]
+    pub fn into_upgraded(self) -> Option<(Tunnel, Slot)> {
+        Some((self.lease?.switch()?, self.slot))
     }
 
     /// Notes that the server owes the next piece for too long.
@@ -51,35 +53,37 @@ impl Answer {
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        let Some(lease) = &mut this.lease else { return Poll::Ready(None) };
+        let frame = lease.poll_frame(cx);
         let ended = match &frame {
             Poll::Ready(None) => true,
-            Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
+            Poll::Ready(Some(Ok(_))) => lease.has_ended(),
             // A body that the client broke counts against no server, whatever becomes of its answer.
             Poll::Ready(Some(Err(_))) => {
-                if self.upload.upload_fault().is_none() {
-                    self.upstream.blame(self.slot.server(), Failure::Broken);
+                if this.upload.upload_fault().is_none() {
+                    this.upstream.blame(this.slot.server(), Failure::Broken);
                 }
                 false
             }
             Poll::Pending => false,
         };
         // A connection whose request was not taken to its end has a rest of it under way: it is closed.
-        if ended && let Some(lease) = self.lease.take() {
-            release(lease, &self.upload);
+        if ended && let Some(lease) = this.lease.take() {
+            release(lease, &this.upload);
         }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.lease.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.lease.as_ref().map_or_else(|| SizeHint::with_exact(0), Lease::size_hint)
     }
 }
 
@@ -154,7 +158,7 @@ impl Upstream {
     pub fn send(
         self: Arc<Self>,
         pools: Arc<Pools>,
-        request: Request<Upload>,
+        request: Box<Request<Upload>>,
         session: Option<SessionKey>,
         course: Course,
     ) -> impl Future<Output = Sent> + Send + 'static {
@@ -173,11 +177,11 @@ impl Upstream {
                 };
                 let server = slot.server().id;
                 let last = tried.len() as u32 + 1 >= retry.attempts;
-                let spare = if last || !self.retries_statuses() { None } else { request.as_ref().and_then(again) };
+                let spare = if last || !self.retries_statuses() { None } else { request.as_deref().and_then(again) };
                 match self.try_once(&pools, &mut request, slot, &course).await {
                     Tried::Answered(head) => match spare {
                         Some(spare) if self.retries(head.status().as_u16()) && !course.is_left() => {
-                            request = Some(*spare)
+                            request = Some(spare)
                         }
                         _ => return Ok(head),
                     },
@@ -222,7 +226,7 @@ impl Upstream {
     async fn try_once(
         self: &Arc<Self>,
         pools: &Pools,
-        request: &mut Option<Request<Upload>>,
+        request: &mut Option<Box<Request<Upload>>>,
         slot: Slot,
         course: &Course,
     ) -> Tried {
@@ -268,12 +272,12 @@ impl Upstream {
     }
 
     /// The request, if the server certainly has not seen it and somebody still wants its answer.
-    fn unsent(&self, failed: SendFailed, server: &Server, course: &Course) -> Result<Request<Upload>, Failure> {
+    fn unsent(&self, failed: SendFailed, server: &Server, course: &Course) -> Result<Box<Request<Upload>>, Failure> {
         let failure = match (course.exchange.upload_fault(), failed.unsent) {
             (Some(fault), _) => Failure::Upload(fault),
-            (None, Some(unsent)) if !course.is_left() => return Ok(*unsent),
+            (None, Some(unsent)) if !course.is_left() => return Ok(unsent),
             (None, _) => {
-                tracing::debug!(error = %failed.error, "a server gave no response");
+                tracing::debug!(why = %failed.why, "a server gave no response");
                 Failure::Broken
             }
         };
@@ -297,7 +301,7 @@ impl Upstream {
 
     fn answered(
         self: &Arc<Self>,
-        head: Response<Incoming>,
+        head: Response<()>,
         lease: Lease,
         slot: Slot,
         took: Duration,
@@ -313,16 +317,15 @@ impl Upstream {
             slot.server().succeeded();
         }
         exchange.enter(Phase::Answering);
-        let (parts, body) = head.into_parts();
-        let lease = if body.is_end_stream() {
+        let lease = if lease.has_ended() && head.status() != StatusCode::SWITCHING_PROTOCOLS {
             // No body to wait for: the connection is free now.
             release(lease, exchange);
             None
         } else {
             Some(lease)
         };
-        let answer = Answer { body, lease, slot, upload: exchange.clone(), upstream: self.clone() };
-        Tried::Answered(Box::new(Response::from_parts(parts, answer)))
+        let answer = Answer { lease, slot, upload: exchange.clone(), upstream: self.clone() };
+        Tried::Answered(Box::new(head.map(|()| answer)))
     }
 
     /// Counts `failure`, and against the server if it is to blame.

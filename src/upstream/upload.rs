@@ -13,7 +13,6 @@ use tokio::time::Sleep;
 
 use crate::request::exchange::{Exchange, UploadFault};
 use crate::time;
-use crate::upstream::carrying::Beside;
 use crate::upstream::rest;
 
 /// A request body that is counted, timed, and whose failures are told apart from the server's.
@@ -29,25 +28,12 @@ pub struct Upload {
     left: u64,
     timeout: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
-    when_broken: WhenBroken,
-    /// The connection to a server that it goes over.
-    connection: Option<Arc<Beside>>,
-}
-
-/// What a server is shown of a body that came to no good end. It is never an end that looks whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenBroken {
-    /// Nothing more; the connection's sending side is shut (see [`carrying`](super::carrying)). A server that reads the
-    /// body notices; one that does not may go on, and is waited for.
-    Shut,
-    /// The stream is reset.
-    Reset,
 }
 
 #[derive(Debug)]
 enum Source {
     Done,
-    /// It came to no good end, and no other is to be shown.
+    /// It came to no good end.
     Broken,
     Whole(Bytes, Option<HeaderMap>),
     Trailers(HeaderMap),
@@ -69,25 +55,11 @@ impl std::error::Error for UploadBroken {}
 impl Upload {
     /// A body of which at most `limit` bytes may come, all within `timeout` of the first look.
     #[must_use]
-    pub fn stream(
-        body: Incoming,
-        exchange: Arc<Exchange>,
-        limit: u64,
-        timeout: Duration,
-        when_broken: WhenBroken,
-    ) -> Self {
+    pub fn stream(body: Incoming, exchange: Arc<Exchange>, limit: u64, timeout: Duration) -> Self {
         if body.is_end_stream() {
             return Self::whole(Bytes::new(), None, exchange);
         }
-        Self {
-            source: Source::Stream(body),
-            exchange,
-            left: limit,
-            timeout,
-            deadline: None,
-            when_broken,
-            connection: None,
-        }
+        Self { source: Source::Stream(body), exchange, left: limit, timeout, deadline: None }
     }
 
     /// A body that is here already.
@@ -95,8 +67,7 @@ impl Upload {
     pub fn whole(body: Bytes, trailers: Option<HeaderMap>, exchange: Arc<Exchange>) -> Self {
         exchange.upload_completed();
         let source = if body.is_empty() && trailers.is_none() { Source::Done } else { Source::Whole(body, trailers) };
-        let when_broken = WhenBroken::Reset;
-        Self { source, exchange, left: 0, timeout: Duration::MAX, deadline: None, when_broken, connection: None }
+        Self { source, exchange, left: 0, timeout: Duration::MAX, deadline: None }
     }
 
     /// The same body once more; `None` if it streams, and so is there only once.
@@ -107,36 +78,13 @@ impl Upload {
             Source::Whole(body, trailers) => Source::Whole(body.clone(), trailers.clone()),
             Source::Trailers(_) | Source::Stream(_) | Source::Broken => return None,
         };
-        Some(Self {
-            source,
-            exchange: self.exchange.clone(),
-            left: 0,
-            timeout: self.timeout,
-            deadline: None,
-            when_broken: self.when_broken,
-            connection: None,
-        })
+        Some(Self { source, exchange: self.exchange.clone(), left: 0, timeout: self.timeout, deadline: None })
     }
 
-    /// Notes the connection that is to hear of it when this comes to no good end.
-    pub(super) fn carried_by(&mut self, connection: &Arc<Beside>) {
-        self.connection = Some(connection.clone());
-    }
-
-    fn fail(&mut self, fault: UploadFault, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
+    fn fail(&mut self, fault: UploadFault) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
         self.source = Source::Broken;
         self.exchange.upload_failed(fault);
-        match self.when_broken {
-            WhenBroken::Reset => Poll::Ready(Some(Err(UploadBroken(fault)))),
-            WhenBroken::Shut => {
-                if let Some(connection) = &self.connection {
-                    connection.body_broke();
-                }
-                // The connection looks when it is polled next, and that must be now.
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-        }
+        Poll::Ready(Some(Err(UploadBroken(fault))))
     }
 
     /// Gives up what is left of the body. The client may be sending it still, and then wants to use its connection again.
@@ -188,13 +136,13 @@ impl Body for Upload {
             }
             this.exchange.upload_moved(true);
             ready!(this.poll_deadline(cx));
-            return this.fail(UploadFault::Timeout, cx);
+            return this.fail(UploadFault::Timeout);
         };
         match piece {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 if length > this.left {
-                    return this.fail(UploadFault::TooLarge, cx);
+                    return this.fail(UploadFault::TooLarge);
                 }
                 this.left -= length;
                 this.exchange.upload_moved(false);
@@ -203,7 +151,7 @@ impl Body for Upload {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => this.fail(UploadFault::Broken, cx),
+            Some(Err(_)) => this.fail(UploadFault::Broken),
             None => {
                 this.source = Source::Done;
                 this.exchange.upload_completed();

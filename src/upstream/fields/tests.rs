@@ -259,8 +259,12 @@ fn an_upgrade_is_only_told_by_a_101() {
 
 #[test]
 fn an_answer_has_one_end() {
-    for good in [&[][..], &[("content-length", "5"), ("content-length", "5")], &[("transfer-encoding", "chunked")]] {
-        assert_eq!(response_framing(&fields(good)), Ok(()), "{good:?}");
+    for (good, end) in [
+        (&[][..], BodyEnd::Connection),
+        (&[("content-length", "5"), ("content-length", "5")], BodyEnd::Length(5)),
+        (&[("transfer-encoding", "chunked")], BodyEnd::Chunked),
+    ] {
+        assert_eq!(response_framing(&fields(good)), Ok(end), "{good:?}");
     }
     for bad in [
         &[("content-length", "5"), ("transfer-encoding", "chunked")][..],

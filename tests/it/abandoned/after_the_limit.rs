@@ -1,5 +1,5 @@
 use super::policy;
-use crate::harness::{Gateway, Recorder, get};
+use crate::harness::{Gateway, Recorder, eventually, get};
 
 #[test]
 fn finish_gives_up_after_the_limit() {
@@ -15,7 +15,7 @@ fn finish_gives_up_after_the_limit() {
     upstream.wait_seen(1);
     gone.leave();
     gateway.ask(&get("/next")).assert_ok();
-    assert!(upstream.seen()[0].client_gone, "its connection is closed");
+    eventually("its connection is closed", || upstream.seen()[0].client_gone);
     gateway.wait_metric("turnwise_abandoned_total", &[], 1.0);
     assert_eq!(gateway.metric("turnwise_abandoned_total", &[("result", "finished")]), 0.0);
 }

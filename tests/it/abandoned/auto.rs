@@ -1,5 +1,5 @@
 use super::policy;
-use crate::harness::{Gateway, Recorder, get};
+use crate::harness::{Gateway, Recorder, eventually, get};
 
 #[test]
 fn once_the_body_streams_a_reader_that_leaves_ends_the_work() {
@@ -10,7 +10,7 @@ fn once_the_body_streams_a_reader_that_leaves_ends_the_work() {
     gone.leave();
     gateway.ask(&get("/next")).assert_ok();
     upstream.wait_running(0);
-    assert!(upstream.seen()[0].client_gone, "a server that writes notices");
+    eventually("a server that writes notices", || upstream.seen()[0].client_gone);
     gateway.wait_metric("turnwise_abandoned_total", &[("result", "cancelled")], 1.0);
 }
 
@@ -29,5 +29,5 @@ fn a_stream_between_two_pieces_is_cancelled_at_once() {
     gone.until("hello");
     gone.leave();
     gateway.ask(&get("/next")).assert_ok();
-    assert!(upstream.seen()[0].client_gone);
+    eventually("its connection is closed", || upstream.seen()[0].client_gone);
 }

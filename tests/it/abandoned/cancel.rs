@@ -1,5 +1,5 @@
 use super::policy;
-use crate::harness::{Gateway, Recorder, get};
+use crate::harness::{Gateway, Recorder, eventually, get};
 
 /// Works until its client hangs up.
 fn until_hang_up() -> Recorder {
@@ -20,7 +20,7 @@ fn the_upstream_sees_its_connection_close_and_the_place_comes_back() {
     upstream.wait_seen(1);
     gone.leave();
     gateway.ask(&get("/next")).assert_ok();
-    assert!(upstream.seen()[0].client_gone);
+    eventually("its connection is closed", || upstream.seen()[0].client_gone);
     gateway.wait_metric("turnwise_abandoned_total", &[("result", "cancelled")], 1.0);
 }
 
@@ -31,5 +31,5 @@ fn a_timeout_cancels_as_well() {
         Gateway::with(&upstream, &policy("abandoned: cancel, timeouts: { response: 200ms }", "concurrency: 1"));
     gateway.ask(&get("/gone")).assert_problem(504, "upstream_timeout");
     gateway.ask(&get("/next")).assert_ok();
-    assert!(upstream.seen()[0].client_gone);
+    eventually("its connection is closed", || upstream.seen()[0].client_gone);
 }

@@ -1,9 +1,18 @@
-//! Writes of a few small pieces, in one.
+//! Octets in few calls of the system and few allocations.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// Up to here it costs less to put the pieces of a write together than to have the system gather them.
 pub const SMALL: usize = 2048;
+
+/// Most heads fit, with a small body, and then need no second look at the socket.
+pub const AT_ONCE: usize = 4096;
 
 /// The octets of `pieces` in one piece, put together in `room` if they are several; `None` if they are too many for it.
 #[must_use]
@@ -17,6 +26,15 @@ pub fn gathered<'o>(pieces: &'o [IoSlice<'_>], room: &'o mut [u8; SMALL]) -> Opt
         end += piece.len();
     }
     Some(&room[..end])
+}
+
+/// Reads what is there, [`AT_ONCE`] octets at the most, by way of the stack: who waits for a silent peer holds no buffer
+/// for it, and what comes takes as much memory as it is long. Empty at the end.
+pub fn poll_octets<S: AsyncRead + Unpin + ?Sized>(stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    let mut room = [const { MaybeUninit::uninit() }; AT_ONCE];
+    let mut octets = ReadBuf::uninit(&mut room);
+    ready!(Pin::new(stream).poll_read(cx, &mut octets))?;
+    Poll::Ready(Ok(Bytes::copy_from_slice(octets.filled())))
 }
 
 #[cfg(test)]
