@@ -5,8 +5,10 @@
 //! leaves that octet out when the answer comes. Amid an answer in chunks it sends a zero, which the size of the next chunk
 //! may begin with. A client that only shut its side reads on as if nothing had happened.
 //!
-//! While a request waits, hyper does not read its connection if the request has a body. The watch therefore has a
-//! registration of its own for the socket, and looks at its readiness only.
+//! hyper does not read a connection whose request is being answered: it would make a buffer for it each time. So whoever
+//! drives the connection looks whether it has said anything ([`Watchable::poll_said`]). Where octets stand before the end,
+//! because the body of a request that waits is not read, the watch needs a registration of its own for the socket, and
+//! looks at its readiness only ([`Departure`]).
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use socket2::SockRef;
-use tokio::io::{Interest, Ready};
+use tokio::io::{Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 
 use crate::server::socket::Socket;
@@ -44,7 +46,41 @@ impl Watchable {
     }
 }
 
+/// What a connection says without being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// Nothing more so far.
+    Nothing,
+    /// Octets that nobody has read; what comes after them is not seen.
+    Octets,
+    /// That its client sends no more, and all octets were read.
+    End,
+    /// It is broken.
+    Reset,
+}
+
 impl Watchable {
+    /// Looks whether anything has come, and has `cx` woken when something does. Costs no call of the system while nothing
+    /// has.
+    pub fn poll_said(&self, cx: &mut Context<'_>) -> Said {
+        match self.0.poll_read_ready(cx) {
+            Poll::Pending => return Said::Nothing,
+            Poll::Ready(Err(_)) => return Said::Reset,
+            Poll::Ready(Ok(())) => {}
+        }
+        let ready = self.0.ready(Interest::READABLE).now_or_never();
+        if !ready.and_then(Result::ok).is_some_and(Ready::is_read_closed) {
+            return Said::Octets;
+        }
+        let mut room = [0; 1];
+        match self.0.poll_peek(cx, &mut ReadBuf::new(&mut room)) {
+            Poll::Pending => Said::Nothing,
+            Poll::Ready(Ok(0)) => Said::End,
+            Poll::Ready(Ok(_)) => Said::Octets,
+            Poll::Ready(Err(_)) => Said::Reset,
+        }
+    }
+
     /// Sends of `bytes` what the socket takes now, past whoever else writes to it. Says how many those were.
     #[must_use]
     pub fn send(&self, bytes: &[u8]) -> usize {

@@ -240,13 +240,19 @@ impl Connection {
         self.ended.get() && !self.is_in_exchange() && self.flushed.get()
     }
 
-    /// Whether the client's departure would go unseen by hyper.
-    pub fn needs_watch(&self, exchange: Option<&Exchange>) -> bool {
-        if !self.is_in_exchange() || self.upgraded.get() {
-            return false;
-        }
-        let waits = || exchange.is_some_and(|exchange| exchange.phase().waiting_for().is_some());
-        self.ended.get() || (!self.answering.get() && !self.reading.get() && waits())
+    /// Whether the client's departure is to be looked for, since hyper would not see it.
+    pub fn is_to_be_watched(&self) -> bool {
+        self.is_in_exchange() && !self.upgraded.get()
+    }
+
+    /// Notes that the client will send no more, and that all it has sent was read.
+    pub fn end_is_seen(&self) {
+        self.end_is_due(true);
+    }
+
+    /// Whether octets that nobody reads now could hide its departure.
+    pub fn hides_departure(&self, exchange: Option<&Exchange>) -> bool {
+        !self.answering.get() && exchange.is_some_and(|exchange| exchange.phase().waiting_for().is_some())
     }
 
     /// The octet by which to find out whether a client that sends no more still listens; `None` when there is none, or

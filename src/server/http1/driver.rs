@@ -15,7 +15,7 @@ use super::{Line, Stage, rest};
 use crate::request::exchange::Exchange;
 use crate::response::refusal::Refusal;
 use crate::server::Downstream;
-use crate::server::departure::{Departure, Presence};
+use crate::server::departure::{Departure, Presence, Said};
 use crate::server::state::Waits;
 use crate::server::wire::Wire;
 use crate::time;
@@ -39,6 +39,8 @@ pub(super) enum End {
 /// hyper's connection with what looks after it.
 pub(super) struct Driver<S: Downstream> {
     http: Option<UpgradeableConnection<TokioIo<Wire<S>>, Requests>>,
+    /// What the client has said since hyper read it last.
+    said: Said,
     departure: Option<Departure>,
     told_to_end: bool,
     /// The exchange that is on the connection, and the [turn](crate::server::state::Connection::turns) that it is of.
@@ -54,12 +56,15 @@ impl<S: Downstream> Driver<S> {
     pub(super) fn new(line: &Line, wire: Wire<S>) -> Self {
         let http = Builder::new()
             .max_buf_size((line.limits.max_header_bytes * 2).max(MIN_BUFFER))
+            // Whoever can be watched is not read while its request is answered.
+            .half_close(line.connection.watchable.is_some())
             // hyper's deadline would also end connections that rest between two requests.
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(wire), Requests::new(line))
             .with_upgrades();
         Self {
             http: Some(http),
+            said: Said::Nothing,
             departure: None,
             told_to_end: false,
             exchange: None,
@@ -77,6 +82,8 @@ impl<S: Downstream> Driver<S> {
 
     pub(super) fn poll(&mut self, line: &mut Line, cx: &mut Context<'_>) -> Poll<End> {
         let _step = time::hold();
+        // Before hyper is, so that an answer which comes in the moment in which its client leaves finds it gone.
+        self.listen(line, cx);
         // Twice at the most: once as it was woken, and once more where that left it something to be told.
         for _ in 0..2 {
             line.connection.set_reading(false);
@@ -96,6 +103,10 @@ impl<S: Downstream> Driver<S> {
             }
         }
         self.look_after_interim(line, cx);
+        if self.said == Said::Octets {
+            // hyper may have read them.
+            self.listen(line, cx);
+        }
         let exchange = self.exchange.as_deref();
         if line.connection.is_broken() || line.connection.is_interrupted(exchange, cx) || self.client_has_gone(line, cx)
         {
@@ -125,6 +136,7 @@ impl<S: Downstream> Driver<S> {
         let turn = line.connection.turns();
         if turn != self.turn {
             self.turn = turn;
+            self.said = Said::Octets;
             self.exchange = line.connection.current.lock().clone();
             self.interim_wakes = None;
             self.may_rest = true;
@@ -140,9 +152,23 @@ impl<S: Downstream> Driver<S> {
         }
     }
 
+    /// Listens for what a client says while hyper does not read.
+    fn listen(&mut self, line: &Line, cx: &mut Context<'_>) {
+        self.said = Said::Nothing;
+        if let Some(watchable) = &line.connection.watchable
+            && line.connection.is_to_be_watched()
+            && !line.connection.has_ended()
+        {
+            self.said = watchable.poll_said(cx);
+            if self.said == Said::End {
+                line.connection.end_is_seen();
+            }
+        }
+    }
+
     /// Looks after a client whose departure hyper would not see, because it does not read now or must not be told.
     fn client_has_gone(&mut self, line: &Line, cx: &mut Context<'_>) -> bool {
-        if !line.connection.needs_watch(self.exchange.as_deref()) {
+        if !line.connection.is_to_be_watched() {
             self.departure = None;
             return false;
         }
@@ -150,6 +176,16 @@ impl<S: Downstream> Driver<S> {
             // The end of what it sends is all that such a connection tells.
             return line.connection.has_ended();
         };
+        if !line.connection.has_ended() {
+            match self.said {
+                Said::Reset => return true,
+                Said::Octets if line.connection.hides_departure(self.exchange.as_deref()) => {}
+                Said::Octets | Said::Nothing | Said::End => {
+                    self.departure = None;
+                    return false;
+                }
+            }
+        }
         if self.departure.is_none() {
             self.departure = watchable.watch().ok();
         }
