@@ -103,7 +103,8 @@ def measure_idle(site: Site, settings: Settings) -> list[Row]:
                 try:
                     seen = fleet.one_by_one(lambda number: request("GET", "/", f"idle{number}"))
                     row.blame(name, problem_of(seen))
-                    time.sleep(1)
+                    # A connection rests after a second, and memory is given back once a second.
+                    time.sleep(4)
                     row.add(name, (proxy.rss_kib() - before) / count)
                 finally:
                     fleet.close()

@@ -146,7 +146,9 @@ fn set_connection_fields(headers: &mut HeaderMap, inbound: &Inbound<'_>, present
         }
         return;
     }
-    headers.insert(header::HOST, inbound.host.clone());
+    if !present.has(Field::Host) || headers.get(header::HOST) != Some(inbound.host) {
+        headers.insert(header::HOST, inbound.host.clone());
+    }
     if let Some(protocol) = inbound.upgrade {
         headers.insert(header::UPGRADE, protocol.clone());
     }

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! What a server says is read strictly (RFC 9112): what could be read in two ways is [`Nonsense`]. Where its answer ends
-//! is decided by [`response_framing`].
+//! is decided by [`response_framing`](crate::upstream::fields::response_framing).
 
 mod chunks;
 mod head;
@@ -35,7 +35,7 @@ use self::sending::{Sending, Sent};
 pub use self::switched::Switched;
 use crate::request::exchange::Exchange;
 use crate::upstream::connect::Stream;
-use crate::upstream::fields::{BodyEnd, response_framing};
+use crate::upstream::fields::BodyEnd;
 use crate::upstream::interim;
 use crate::upstream::octets::{AT_ONCE, poll_octets};
 use crate::upstream::upload::Upload;
@@ -51,7 +51,7 @@ const MUCH: usize = 64 * 1024;
 pub struct Connection {
     stream: Box<dyn Stream>,
     /// The request, until it was written whole.
-    sending: Option<Box<Sending>>,
+    sending: Option<Sending>,
     /// For the fields of the answer: the request's own memory for them, when it is not needed any more.
     fields: HeaderMap,
     /// Octets that were read and not used.
@@ -160,7 +160,7 @@ impl Connection {
         debug_assert!(self.is_reusable(), "one request at a time");
         self.to_head = request.method() == Method::HEAD;
         self.interims = 0;
-        self.sending = Some(Box::new(Sending::new(request)));
+        self.sending = Some(Sending::new(request));
     }
 
     /// Sends the request, and waits for the head of its answer. Interim responses are left with `interim`.
@@ -306,7 +306,7 @@ impl Connection {
             self.unread = Bytes::new();
         }
         self.keeps &= head.keeps;
-        let end = response_framing(&head.headers).map_err(|_| Nonsense("its end could be found in two ways"))?;
+        let end = head.end.map_err(|_| Nonsense("its end could be found in two ways"))?;
         self.body = match end {
             _ if self.to_head => Body::Ended,
             _ if matches!(head.status.as_u16(), 101 | 204 | 304) => Body::Ended,

@@ -309,7 +309,8 @@ impl Upstream {
     ) -> Tried {
         self.metrics.duration.observe(took.as_secs_f64());
         exchange.set_upstream_took(took);
-        if response_framing(head.headers()).is_err() {
+        // Over HTTP/1 it could not have been read.
+        if self.policy.http2 && response_framing(head.headers()).is_err() {
             return Tried::Failed(self.blame(slot.server(), Failure::Broken));
         }
         // One that answers too late has not succeeded.

@@ -22,7 +22,7 @@ static OF_CONNECTION: [(Field, HeaderName); 10] = [
 
 /// Removes them, and with them what `Connection` names, but for what must not be taken away.
 pub(super) fn connection_fields(headers: &mut HeaderMap, present: Present, known: Option<&KnownFields>) {
-    if present.has(Field::Connection) {
+    if present.has(Field::Connection) && !is_keep_alive(headers) {
         for name in nominated(headers) {
             if !(is_end_to_end(&name) || known.is_some_and(|known| known.reads(&name))) {
                 headers.remove(name);
@@ -39,6 +39,13 @@ pub(super) fn accepts_trailers(headers: &HeaderMap) -> bool {
     let members =
         headers.get_all(header::TE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
     members.into_iter().any(|member| member.trim().eq_ignore_ascii_case("trailers"))
+}
+
+/// Whether `Connection` is one line with the word that it nearly always has, and which is removed in any case.
+fn is_keep_alive(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::CONNECTION).iter();
+    let first = lines.next().is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
+    first && lines.next().is_none()
 }
 
 /// What is removed because `Connection` names it, and only then.

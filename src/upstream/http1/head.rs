@@ -8,7 +8,8 @@ use httparse::{Header, ParserConfig, Response as Line, Status};
 use hyper::ext::ReasonPhrase;
 
 use super::Nonsense;
-use crate::request::framing::MAX_FIELDS;
+use crate::request::framing::{MAX_FIELDS, whole_number};
+use crate::upstream::fields::{BadFraming, BodyEnd, response_framing};
 
 /// The head of an answer, final or interim.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Head {
     pub headers: HeaderMap,
     /// What stands behind the status code, where it is not what usually stands there.
     pub reason: Option<ReasonPhrase>,
+    /// Where the body ends, if there is one.
+    pub end: Result<BodyEnd, BadFraming>,
     /// Whether the server keeps the connection for another request.
     pub keeps: bool,
     /// Its octets.
@@ -45,6 +48,7 @@ impl Head {
             version,
             headers,
             reason: reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok()),
+            end: Ok(BodyEnd::Connection),
             keeps: version == Version::HTTP_11,
             length,
         };
@@ -53,23 +57,38 @@ impl Head {
     }
 
     fn take_fields(&mut self, octets: &Bytes, fields: &[Header<'_>]) -> Result<(), Nonsense> {
-        let mut closes = false;
+        let (mut closes, mut frames, mut several) = (false, false, false);
         for field in fields {
             let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Nonsense("a field has no name"))?;
             let value = HeaderValue::from_maybe_shared(octets.slice_ref(field.value))
                 .map_err(|_| Nonsense("a field has no value"))?;
-            if name == header::CONNECTION {
-                // A line that says so is not undone by another.
-                closes |= has(&value, "close");
-                self.keeps = !closes && (self.keeps || has(&value, "keep-alive"));
+            match name {
+                header::CONNECTION => {
+                    // A line that says so is not undone by another.
+                    closes |= has(&value, "close");
+                    self.keeps = !closes && (self.keeps || has(&value, "keep-alive"));
+                }
+                // One length is the rule. What is not is looked at when all is there.
+                header::CONTENT_LENGTH if !frames => {
+                    self.end = whole_number(&value).map(BodyEnd::Length).ok_or(BadFraming);
+                    frames = true;
+                }
+                header::CONTENT_LENGTH | header::TRANSFER_ENCODING => several = true,
+                _ => {}
             }
             self.headers.append(name, value);
+        }
+        if several {
+            self.end = response_framing(&self.headers);
         }
         Ok(())
     }
 }
 
 fn has(value: &HeaderValue, option: &str) -> bool {
+    if value.as_bytes().eq_ignore_ascii_case(option.as_bytes()) {
+        return true;
+    }
     value.to_str().is_ok_and(|line| line.split(',').any(|own| own.trim().eq_ignore_ascii_case(option)))
 }
 
@@ -96,6 +115,28 @@ mod tests {
         assert_eq!(reason("HTTP/1.1 200 OK\r\n\r\n"), None);
         assert_eq!(reason("HTTP/1.1 404 Nowhere\r\n\r\n"), Some(b"Nowhere".to_vec()));
         assert_eq!(reason("HTTP/1.1 200\r\n\r\n"), Some(vec![]));
+    }
+
+    #[test]
+    fn a_body_ends_where_all_fields_together_say() {
+        let end = |fields: &str| {
+            let octets = Bytes::from(format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
+            Head::parse(&octets, HeaderMap::new()).expect("sound").expect("whole").end
+        };
+        assert_eq!(end("A: 1\r\n"), Ok(BodyEnd::Connection));
+        assert_eq!(end("Content-Length: 5\r\n"), Ok(BodyEnd::Length(5)));
+        assert_eq!(end("Content-Length: 5\r\nContent-Length: 05\r\n"), Ok(BodyEnd::Length(5)));
+        assert_eq!(end("Transfer-Encoding: Chunked\r\n"), Ok(BodyEnd::Chunked));
+        for bad in [
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            "Transfer-Encoding: gzip\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: x\r\nContent-Length: x\r\n",
+        ] {
+            assert_eq!(end(bad), Err(BadFraming), "{bad:?}");
+        }
     }
 
     #[test]

@@ -53,19 +53,9 @@ pub(super) enum Sent {
 
 impl Sending {
     pub(super) fn new(request: Box<Request<Upload>>) -> Self {
-        let headers = request.headers();
-        let framing = if headers.contains_key(header::TRANSFER_ENCODING) {
-            Framing::Chunked
-        } else {
-            Framing::Length(headers.get(header::CONTENT_LENGTH).and_then(whole_number).unwrap_or(0))
-        };
-        let state = if matches!(framing, Framing::Length(0)) { State::Whole } else { State::More };
-        let body = match framing {
-            Framing::Length(length) if length <= SMALL as u64 => length as usize,
-            _ => 0,
-        };
         let mut queue = Queue::default();
-        write_head(&request, body, &mut queue.octets);
+        let framing = write_head(&request, &mut queue.octets);
+        let state = if matches!(framing, Framing::Length(0)) { State::Whole } else { State::More };
         Self { request, framing, queue, state, touched: false }
     }
 
@@ -182,13 +172,27 @@ fn is_announced(headers: &HeaderMap, name: &HeaderName) -> bool {
     !NEVER.contains(name) && named()
 }
 
-/// Writes the head, with room for so many octets of a `body` behind it.
-fn write_head(request: &Request<Upload>, body: usize, octets: &mut Vec<u8>) {
+/// Writes the head, with room for a short body behind it. How the body ends.
+fn write_head(request: &Request<Upload>, octets: &mut Vec<u8>) -> Framing {
     /// What is more than the name and the value of a field, and than method and target of the first line.
     const BESIDE: usize = 32;
-    let fields: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let (mut length, mut framing) = (BESIDE, Framing::Length(0));
+    for (name, value) in request.headers() {
+        length += name.as_str().len() + value.len() + 4;
+        match *name {
+            header::TRANSFER_ENCODING => framing = Framing::Chunked,
+            header::CONTENT_LENGTH if matches!(framing, Framing::Length(_)) => {
+                framing = Framing::Length(whole_number(value).unwrap_or(0));
+            }
+            _ => {}
+        }
+    }
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    octets.reserve_exact(request.method().as_str().len() + target.len() + fields + BESIDE + body);
+    let body = match framing {
+        Framing::Length(length) if length <= SMALL as u64 => length as usize,
+        _ => 0,
+    };
+    octets.reserve_exact(request.method().as_str().len() + target.len() + length + body);
     octets.extend_from_slice(request.method().as_str().as_bytes());
     octets.push(b' ');
     octets.extend_from_slice(target.as_bytes());
@@ -197,6 +201,7 @@ fn write_head(request: &Request<Upload>, body: usize, octets: &mut Vec<u8>) {
         write_field(name, value.as_bytes(), octets);
     }
     octets.extend_from_slice(b"\r\n");
+    framing
 }
 
 fn write_field(name: &HeaderName, value: &[u8], octets: &mut Vec<u8>) {
