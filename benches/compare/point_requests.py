@@ -5,7 +5,7 @@ from __future__ import annotations
 from backend import Site
 from load import Kind, Load, wrk
 from measure import Row
-from proxies import Limits, Proxy, running
+from proxies import WITH_FIELDS, Limits, Proxy, running
 from settings import Settings
 
 NAMES = ["Turnwise", "HAProxy", "nginx"]
@@ -20,7 +20,7 @@ def loaded(proxy: Proxy, connections: int, seconds: float, kind: Kind) -> tuple[
 
 def measure_requests(site: Site, settings: Settings) -> list[Row]:
     rows: list[Row] = []
-    with running(site, Limits(), NAMES) as proxies:
+    with running(site, Limits(), [*NAMES, WITH_FIELDS]) as proxies:
         for proxy in proxies:
             wrk(proxy.port, 64, 1, Kind())
         for method, body in (("GET", 0), ("POST", 1024)):
@@ -35,7 +35,7 @@ def measure_requests(site: Site, settings: Settings) -> list[Row]:
                         rate.add(proxy.name, load.per_second)
                         cost.blame(proxy.name, load.problem)
                 rows += [cost, rate]
-        rows += latency(site, proxies, settings)
+        rows += latency(site, proxies[: len(NAMES)], settings)
     return rows
 
 

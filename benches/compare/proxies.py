@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ import measure
 
 HERE = Path(__file__).resolve().parent
 PROXY_CORE = 0
+# HAProxy made to add the fields that Turnwise adds.
+WITH_FIELDS = "HAProxy with Turnwise's fields"
 LOAD_CORE = 1
 
 
@@ -113,17 +116,20 @@ class Proxy:
         self.name = name
         self.port = free_port()
         self.admin_port = free_port()
-        self.folder = site.folder / f"{name.lower()}-{self.port}"
-        self.folder.mkdir()
+        # Of another name each time: a port may come again.
+        self.folder = Path(tempfile.mkdtemp(prefix=name.split()[0].lower() + "-", dir=site.folder))
+        self.folder.chmod(0o755)  # nginx's worker may be another user
         self._log = self.folder / "log"
         values: dict[str, object] = {
             "PORT": self.port, "ADMIN_PORT": self.admin_port, "FOLDER": self.folder,
             "BACKEND_PORT": site.backend_port, "ORIGIN_PORT": site.origin_port,
             "CONNECTIONS": site.connections, "FILES": site.files, "SOCKETS": site.files - 200,
         } | {key.upper(): value for key, value in vars(limits).items()}
+        values["FIELDS"] = fill("haproxy-fields.cfg", values) if name == WITH_FIELDS else ""
         template, command = {
             "Turnwise": ("turnwise.yaml", [str(site.turnwise), "serve", "-c"]),
             "HAProxy": ("haproxy.cfg", ["haproxy", "-db", "-q", "-f"]),
+            WITH_FIELDS: ("haproxy.cfg", ["haproxy", "-db", "-q", "-f"]),
             "nginx": ("nginx.conf", ["nginx", "-c"]),
         }[name]
         config = self.folder / template

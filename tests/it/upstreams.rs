@@ -9,3 +9,4 @@ mod faults;
 mod health;
 mod last_one_left;
 mod retry;
+mod strict_answers;
