@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from measure import Row
-from proxies import LOAD_CORE, PROXY_CORE
+from proxies import LOAD_CORE, PROXY_CORE, WITH_FIELDS
 
 COLUMNS = ["Turnwise", "HAProxy", "nginx"]
 TITLES = {
@@ -41,10 +41,14 @@ def cells(row: Row) -> list[str]:
     return [row.what, unit, *values, ratio(row, "HAProxy"), ratio(row, "nginx"), str(row.rounds())]
 
 
+def compared_with(row: Row, name: str) -> str:
+    return f"; Turnwise / it: {ratio(row, name)}" if name == WITH_FIELDS else ""
+
+
 def asides(row: Row) -> list[str]:
     """What does not fit the columns: other samples, the row's note, and everything that went wrong."""
     lines = [
-        f"{row.what}: {name} {number(row.median(name), row.digits)} {row.unit}"
+        f"{row.what}: {name} {number(row.median(name), row.digits)} {row.unit}{compared_with(row, name)}"
         for name in row.samples if name not in COLUMNS
     ]
     if row.note:
