@@ -78,13 +78,25 @@ fn rates(c: &mut Criterion) {
 fn session_keys(c: &mut Criterion) {
     let mut group = c.benchmark_group("JSON key");
     let pointer = ["session_id".to_owned()];
-    for size in [1024usize, 64 * 1024] {
-        let text = "lorem ipsum \\\"dolor\\\" ".repeat(size / 22);
-        let body = format!(r#"{{"message_content":"{text}","session_id":"abc"}}"#).into_bytes();
-        group.throughput(Throughput::Bytes(body.len() as u64));
-        group.bench_function(BenchmarkId::new("at the end of a body, bytes", size), |b| {
-            b.iter(|| black_box(json_pointer::scalar(&body, &pointer)));
-        });
+    let texts = [
+        ("prose", "Lorem ipsum dolor sit amet, consectetur adipiscing elit.\\n\\n"),
+        ("escapes", "lorem ipsum \\\"dolor\\\" "),
+        ("escaped Chinese", "\\u8bf7\\u95ee\\u4eca\\u5929"),
+        ("Chinese", "请问今天北京的天气怎么样？"),
+        ("short messages", "\"},{\"role\":\"user\",\"content\":\"What is the weather in Paris today?"),
+        ("numbers", "\",-0.0123456789,17,\""),
+    ];
+    for (what, text) in texts {
+        for size in [1024, 64 * 1024] {
+            let text = text.repeat(size / text.len());
+            let body = format!(r#"{{"messages":[{{"content":"{text}"}}],"session_id":"abc"}}"#);
+            let body = if what == "numbers" { body.replace(r#"{"content":"#, "[").replace("}]", "]]") } else { body };
+            assert!(json_pointer::scalar(body.as_bytes(), &pointer).is_some(), "{what}: {body}");
+            group.throughput(Throughput::Bytes(body.len() as u64));
+            group.bench_function(BenchmarkId::new(what, size), |b| {
+                b.iter(|| black_box(json_pointer::scalar(body.as_bytes(), &pointer)));
+            });
+        }
     }
     group.finish();
 }

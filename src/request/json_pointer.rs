@@ -1,15 +1,16 @@
 //! One value of a JSON body by its JSON pointer (RFC 6901), without building the document.
 //!
 //! The whole body must be valid JSON in UTF-8 (RFC 8259), a byte order mark before it is passed over. Of members with
-//! one name the last counts, as for the parsers of Python and JavaScript, which the upstreams use. Pointers deeper than
-//! serde_json's recursion limit of 128 find nothing. The work is linear in the length of the body.
+//! one name the last counts, as for the parsers of Python and JavaScript, which the upstreams use. The work is linear in
+//! the length of the body; the stack grows with the pointer, which is the policy's, never with the body.
+
+mod marks;
+mod reader;
 
 use std::borrow::Cow;
-use std::fmt;
 use std::ops::Range;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use reader::Reader;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -50,7 +51,7 @@ pub fn set_member(body: &[u8], pointer: &[String], value: &str) -> Option<Vec<u8
 }
 
 fn document(body: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(body).ok()?;
+    let text = simdutf8::basic::from_utf8(body).ok()?;
     Some(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text))
 }
 
@@ -61,88 +62,54 @@ fn place_in(body: &[u8], part: &str) -> Range<usize> {
 }
 
 /// The text of the value at a pointer, without the white space around it.
-fn value_at<'b>(text: &'b str, pointer: &[String]) -> Option<&'b str> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let found = Descend(pointer).deserialize(&mut deserializer).ok()?;
-    deserializer.end().ok()?;
-    found.map(RawValue::get)
+fn value_at<'t>(text: &'t str, pointer: &[String]) -> Option<&'t str> {
+    let mut reader = Reader::new(text);
+    let found = descend(&mut reader, pointer)?;
+    reader.is_at_end().then_some(found)?
 }
 
-/// Reads one value, and in it what the rest of a pointer names.
-struct Descend<'p>(&'p [String]);
-
-impl<'de> DeserializeSeed<'de> for Descend<'_> {
-    type Value = Option<&'de RawValue>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        match self.0.split_first() {
-            None => <&RawValue>::deserialize(deserializer).map(Some),
-            Some((token, rest)) => deserializer.deserialize_any(Inside { token, rest }),
-        }
-    }
-}
-
-struct Inside<'p> {
-    token: &'p str,
-    rest: &'p [String],
-}
-
-impl<'de> Visitor<'de> for Inside<'_> {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(is_wanted) = map.next_key_seed(NameIs(self.token))? {
-            if is_wanted {
-                found = map.next_value_seed(Descend(self.rest))?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        if let Some(index) = array_index(self.token) {
-            for _ in 0..index {
-                if seq.next_element::<IgnoredAny>()?.is_none() {
-                    return Ok(None);
+/// Reads one value, and in it what a pointer names. `None` is no JSON, `Some(None)` is nothing there.
+fn descend<'t>(reader: &mut Reader<'t>, pointer: &[String]) -> Option<Option<&'t str>> {
+    let mut found = None;
+    match (pointer.split_first(), reader.peek()?) {
+        (None, _) => found = Some(reader.value()?),
+        (Some((token, rest)), b'{') => {
+            let mut follows = reader.passes(b'{') && !reader.passes(b'}');
+            while follows {
+                if names(reader.name()?, token) {
+                    found = descend(reader, rest)?;
+                } else {
+                    reader.value()?;
                 }
+                follows = reader.another(b'}')?;
             }
-            let found = seq.next_element_seed(Descend(self.rest))?.flatten();
-            while seq.next_element::<IgnoredAny>()?.is_some() {}
-            return Ok(found);
         }
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(None)
+        (Some((token, rest)), b'[') => {
+            let wanted = array_index(token);
+            let mut index = 0;
+            let mut follows = reader.passes(b'[') && !reader.passes(b']');
+            while follows {
+                if wanted == Some(index) {
+                    found = descend(reader, rest)?;
+                } else {
+                    reader.value()?;
+                }
+                index += 1;
+                follows = reader.another(b']')?;
+            }
+        }
+        _ => {
+            reader.value()?;
+        }
     }
+    Some(found)
+}
 
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(None)
+/// Compares a member's name in its quotes, whatever escapes it is written with.
+fn names(name: &str, token: &str) -> bool {
+    match name.contains('\\') {
+        false => &name[1..name.len() - 1] == token,
+        true => serde_json::from_str::<String>(name).is_ok_and(|name| name == token),
     }
 }
 
@@ -152,32 +119,10 @@ fn array_index(token: &str) -> Option<usize> {
     canonical.then(|| token.parse().ok()).flatten()
 }
 
-/// Compares a member's name, whatever escapes it is written with.
-struct NameIs<'p>(&'p str);
-
-impl<'de> DeserializeSeed<'de> for NameIs<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for NameIs<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
-        Ok(name == self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde::de::IgnoredAny;
     use serde_json::{Value, json};
 
     use super::*;
@@ -235,8 +180,29 @@ mod tests {
             assert_eq!(at(body, "/s"), None, "{body}");
         }
         assert_eq!(scalar(b"{\"s\":\"a\",\"t\":\"\xff\"}", &tokens("/s")), None);
-        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(at(&deep, &"/0".repeat(1000)), None);
+    }
+
+    #[test]
+    fn strings_are_read_alike_wherever_their_escapes_fall() {
+        for before in 0..=2 * marks::BLOCK {
+            for piece in
+                ["", r#"\""#, r"\\", r#"\\\""#, r#"\\\\\""#, r"\u00e9", r"\u12", r"\x", r"\", "\u{1f}", "\u{e4}"]
+            {
+                for after in ["", "b", "b\"", "\\"] {
+                    let text = format!("\"{}{piece}{after}\"", "a".repeat(before));
+                    let expected = serde_json::from_str::<String>(&text).ok();
+                    assert_eq!(at(&text, ""), expected, "{text}");
+                    assert_eq!(at(&format!("[{text},7]"), "/1").is_some(), expected.is_some(), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let deep = format!(r#"{{"x":{}{},"s":"a"}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(at(&deep, "/s").as_deref(), Some("a"));
+        assert_eq!(at(&deep, &format!("/x{}", "/0".repeat(1000))), None);
     }
 
     #[test]
@@ -257,6 +223,19 @@ mod tests {
         ] {
             assert_eq!(set(body, pointer).as_deref(), expected, "{body}");
         }
+    }
+
+    /// Pieces that make and break JSON, and strings of all lengths around a block.
+    fn spoiling() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[-+.eE0-9]{0,4}",
+            "[\\[\\]{}:,\" \t]{0,3}",
+            "\\\\[\"\\\\/bfnrtux0]{0,3}",
+            "\"a{55,70}(\\\\{1,5}[\"nu]?)?(\\\\u[0-9a-g]{3,4})?[\u{0}-\u{20}]?\"",
+            Just("null".to_owned()),
+            Just("tru".to_owned()),
+            Just("\u{e4}".to_owned()),
+        ]
     }
 
     fn documents() -> impl Strategy<Value = Value> {
@@ -288,6 +267,21 @@ mod tests {
         fn any_body_is_read_without_panic(body: Vec<u8>, pointer in "(/[a0]){0,3}") {
             let _ = scalar(&body, &tokens(&pointer));
             let _ = set_member(&body, &tokens(&pointer), "x");
+        }
+
+        #[test]
+        fn what_is_json_is_what_serde_json_takes_for_it(
+            value in documents(),
+            spoilt in prop::collection::vec((any::<prop::sample::Index>(), spoiling()), 0..4),
+        ) {
+            let mut text = format!("{value} ");
+            for (place, piece) in spoilt {
+                let places: Vec<_> = text.char_indices().map(|(start, spoilt)| start..start + spoilt.len_utf8()).collect();
+                text.replace_range(place.get(&places).clone(), &format!("{piece} "));
+            }
+            let taken = serde_json::from_str::<IgnoredAny>(&text).is_ok();
+            prop_assert_eq!(value_at(&text, &[]).is_some(), taken, "{}", text);
+            prop_assert!(taken || value_at(&text, &["a".to_owned()]).is_none(), "{}", text);
         }
 
         #[test]
