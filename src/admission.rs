@@ -9,6 +9,9 @@
 
 mod arrival;
 mod gates;
+mod line;
+mod member;
+pub mod nesting;
 mod permit;
 mod quota;
 mod rejection;
@@ -21,8 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-pub use arrival::{Arrival, Visitor};
+pub use arrival::{Arrival, Rated, Visitor};
 pub use gates::{RateLimiter, RateState, RouteGates};
+pub use member::Member;
 pub use permit::Permit;
 pub use quota::{Allowance, Quota};
 pub use rejection::{QueueScope, Rejection};
@@ -35,11 +39,11 @@ use crate::limit::keys::KeyBudget;
 use crate::limit::lanes::{Lanes, Turn};
 use crate::limit::places::{QueueLimits, Scope};
 use crate::policy::Policy;
-use crate::request::exchange::Exchange;
 use crate::request::session_key::SessionKey;
 use crate::sync::Mutex;
 use crate::telemetry::metrics::Metrics;
 use crate::time;
+use nesting::Nesting;
 
 /// The lane of one session: requests of all routes that share the lane's name take turns together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +60,9 @@ impl Hash for LaneKey {
 }
 
 /// The lanes of all sessions.
-pub type Sessions = Lanes<LaneKey, Arc<Exchange>>;
+pub type Sessions = Lanes<LaneKey, Member>;
 /// A place in a session's line, then its turn.
-pub type SessionTurn = Turn<LaneKey, Arc<Exchange>>;
+pub type SessionTurn = Turn<LaneKey, Member>;
 
 /// All that decides about admission and outlives a reload.
 #[derive(Debug)]
@@ -67,6 +71,7 @@ pub struct Admission {
     pub gate: Arc<Gate>,
     pub held: Arc<HeldBytes>,
     pub roll: Arc<Roll>,
+    pub nesting: Arc<Nesting>,
     /// Lines before the buckets of rate limits that wait, one for each bucket.
     rate_lines: Arc<Lanes<(u64, RateKey), ()>>,
     keys: Arc<KeyBudget>,
@@ -98,6 +103,7 @@ impl Admission {
             gate: Arc::new(Gate::new(policy.limits.concurrency as usize, queue_limits(policy))),
             held: Arc::new(HeldBytes::new(bytes, share)),
             roll: Arc::new(Roll::new()),
+            nesting: Arc::default(),
             // Their keys are those of buckets, which are counted already.
             rate_lines: Arc::new(Lanes::new(Arc::new(KeyBudget::new(usize::MAX)))),
             keys,

@@ -19,6 +19,7 @@ use crate::policy::compile::{self, Compiled};
 use crate::policy::{Policy, diff};
 use crate::proxy::edition::Edition;
 use crate::proxy::{Lifecycle, Proxy};
+use crate::response::joined::Answers;
 use crate::server::Stage;
 use crate::server::accept::ConnectionSlots;
 use crate::sync::Mutex;
@@ -40,6 +41,7 @@ pub struct Control {
     pub admission: Arc<Admission>,
     pub metrics: Arc<Metrics>,
     pub lifecycle: Arc<Lifecycle>,
+    pub answers: Arc<Answers>,
     pub slots: Arc<ConnectionSlots>,
     pub stage: watch::Sender<Stage>,
     pub drain: drain::Drain,
@@ -86,6 +88,7 @@ impl Control {
             edition: Arc::new(ArcSwap::from_pointee(edition)),
             admission,
             lifecycle: Arc::default(),
+            answers: Arc::default(),
             slots: Arc::new(ConnectionSlots::new(policy.server.max_connections)),
             stage: watch::Sender::new(Stage::Serving),
             drain: drain::Drain::default(),
@@ -180,6 +183,7 @@ impl Control {
             admission: self.admission.clone(),
             pools: Arc::new(Pools::new(self.dial.clone())),
             lifecycle: self.lifecycle.clone(),
+            answers: self.answers.clone(),
             unrouted: Arc::new(self.metrics.route(NO_ROUTE)),
         })
     }

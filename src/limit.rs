@@ -9,6 +9,7 @@
 //! | [`places::Places`], [`places::counts::Counts`] | [`gate::Gate`] | who gets the next free place, across routes and upstreams |
 //! | [`rate::RateTable`] | | whether a token is there (GCRA, by governor) |
 //! | [`held_bytes::HeldBytes`] | | whether one more body may be held in memory |
+//! | [`joining::Joining`] | | whose answer equal requests share, and who reads how far |
 //! | [`keys::KeyBudget`] | | whether one more key may be remembered |
 //!
 //! Invariant: what was granted is given back exactly once, by the guard's drop, whichever way the request ends. A
@@ -16,6 +17,7 @@
 
 pub mod gate;
 pub mod held_bytes;
+pub mod joining;
 pub mod keys;
 pub mod lane;
 pub mod lanes;

@@ -253,9 +253,53 @@ pub struct Session {
     /// Waiting for one key. At least 1.
     pub queue: u32,
     pub queue_timeout: Duration,
+    pub when_busy: WhenBusy,
+    /// What a request may choose instead, in `Turnwise-When-Busy`.
+    pub when_busy_choices: Vec<WhenBusy>,
+    /// Requests that one of these makes while it runs may be nested in it.
+    pub reentrant: bool,
+    /// Whoever waits for long and listens for events hears of it.
+    pub waits_aloud: bool,
+    /// `None`: equal requests have nothing to do with one another.
+    pub join: Option<Join>,
+}
+
+/// What a request does that would have to wait for its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenBusy {
+    Wait,
+    /// It is refused.
+    Reject,
+    /// Those who wait end, and it waits in their stead.
+    Replace,
+    /// As `Replace`, and the one that runs ends too.
+    Interrupt,
+}
+
+impl WhenBusy {
+    /// All, each with the policy's word for it.
+    pub const WORDS: [(&'static str, Self); 4] =
+        [("wait", Self::Wait), ("reject", Self::Reject), ("replace", Self::Replace), ("interrupt", Self::Interrupt)];
+
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::WORDS[self as usize].0
+    }
+}
+
+/// Equal requests share one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Join {
+    /// How long a finished answer still serves equal requests. Zero: not at all.
+    pub replay_for: Duration,
 }
 
 impl Session {
+    /// Everything that a key is made of.
+    pub fn sources(&self) -> impl Iterator<Item = &KeySource> {
+        self.key.iter().chain(&self.within)
+    }
+
     /// Whether the key can only be known once the whole body is there.
     #[must_use]
     pub fn reads_body(&self) -> bool {

@@ -3,7 +3,8 @@
 //! ```text
 //! receive     head checked, route found, whose it is                        refused: 400, 404, 413, 503
 //! identify    session key, from the head or from the whole body             refused: 400, 408, 413, 503
-//! arrive      rate limits that reject, then in line, in order of arrival    refused: 429, 503
+//! enter       rate limits that reject, then in line, in order of arrival    refused: 409, 422, 429, 503
+//!             (or along with an equal request: [`joined`])
 //! admitted    turn, rate limits that wait, place                            refused: 409, 429, 503
 //! forward     to a server and back to the response head                     failed: 502, 503, 504
 //! guard       the body, which owns the permit and gives it back at its end
@@ -13,9 +14,13 @@
 //! stands in the body: requests of one connection are called in their order, and so stand in line in their order.
 
 mod abandonable;
+mod aloud;
 pub mod edition;
 mod forward;
 mod identify;
+mod joined;
+mod likeness;
+mod nested;
 mod receive;
 mod tunnel;
 
@@ -29,13 +34,17 @@ use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::admission::{Admission, Arrival};
+use crate::admission::{Admission, Arrival, Rated, Rejection};
+use crate::limit::joining::Entered;
 use crate::response::body::ProxyBody;
 use crate::response::ending::Ending;
+use crate::response::joined::{AnswerFollower, Answers};
 use crate::response::refusal::Refusal;
 use crate::telemetry::metrics::RouteMetrics;
+use crate::time;
 use crate::upstream::pool::Pools;
 use crate::upstream::rest;
+use aloud::Listens;
 use edition::Edition;
 use identify::Identified;
 use receive::Received;
@@ -49,6 +58,8 @@ pub struct Proxy {
     pub admission: Arc<Admission>,
     pub pools: Arc<Pools>,
     pub lifecycle: Arc<Lifecycle>,
+    /// Those that equal requests share; for all workers.
+    pub answers: Arc<Answers>,
     /// For requests that no route was found for.
     pub unrouted: Arc<RouteMetrics>,
 }
@@ -63,51 +74,103 @@ impl Proxy {
     /// finished or cancelled as the route's `abandoned` says.
     pub fn call(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Serving {
         match self.receive(request, peer).and_then(identify::from_head) {
-            Ok(Ok(identified)) => match self.arrive(identified) {
-                Ok((identified, arrival)) => self.clone().serve(identified, arrival),
-                Err(refused) => Box::pin(ready(refused.respond())),
-            },
-            // Its key stands in the body.
+            Ok(Ok(identified)) => self.clone().enter(identified),
+            // Its key stands in the body, or the body makes it another one's equal.
             Ok(Err(received)) => Box::pin(self.clone().read_first(received)),
             Err(refused) => Box::pin(ready(refused.respond())),
         }
     }
 
     async fn read_first(self: Arc<Self>, received: Box<Received>) -> Response<ProxyBody> {
-        let arrived = match identify::from_body(received, &self.admission).await {
-            Ok(identified) => self.arrive(identified),
-            Err(refused) => Err(refused),
-        };
-        match arrived {
-            Ok((identified, arrival)) => self.serve(identified, arrival).await,
+        match identify::from_body(received, &self.admission).await {
+            Ok(identified) => self.enter(identified).await,
             Err(refused) => refused.respond(),
         }
     }
 
-    fn arrive(&self, mut identified: Identified) -> Result<(Identified, Arrival), Box<Refused>> {
+    /// Passes the rate limits that reject, and then either shares an equal request's answer or stands in line.
+    fn enter(self: Arc<Self>, mut identified: Identified) -> Serving {
         let held = identified.held.take();
-        let visitor = identified.visitor(held);
-        let received = &identified.received;
-        let limits = &received.edition.policy.limits;
-        match self.admission.arrive(received.gates(), visitor, received.ending.exchange(), limits) {
-            Ok(arrival) => Ok((identified, arrival)),
-            Err(rejection) => Err(identified.received.refuse(rejection)),
+        let when_busy = match identify::when_busy(&identified.received) {
+            Ok(when_busy) => when_busy,
+            Err(refusal) => return refuse(identified, refusal),
+        };
+        let nested_in = nested::nested_in(&self.admission.nesting, &identified);
+        let rated = match self.admission.rate(identified.received.gates(), &identified.rated()) {
+            Ok(rated) => rated,
+            Err(rejection) => return refuse(identified, rejection),
+        };
+        let likeness = likeness::likeness(&identified, nested_in.as_deref());
+        let keyed = likeness.is_some_and(|(_, keep)| keep.whole);
+        let entered = likeness.map(|(likeness, keep)| self.answers.enter(likeness, keep, time::now()));
+        let lead = match entered {
+            // By its key it is the very request that runs: it must not run once more.
+            Some(Entered::Apart) if keyed => {
+                rated.give_back(identified.received.gates());
+                return refuse(identified, Rejection::EqualRuns);
+            }
+            None | Some(Entered::Apart) => None,
+            Some(Entered::Differs) => {
+                rated.give_back(identified.received.gates());
+                return refuse(identified, Refusal::IdempotencyMismatch);
+            }
+            Some(Entered::Follows { follower, kept }) => return self.join(identified, follower, rated, kept),
+            Some(Entered::Leads(lead, follower)) => {
+                let listens = Listens::of(&self, &identified);
+                listens.prepare(&mut identified.received.head.headers);
+                let ending = joined::set_apart(&self, &mut identified.received);
+                lead.done_by(identified.received.ending.exchange().clone());
+                Some((lead, follower, joined::Client::first(&identified.received, ending), listens))
+            }
+        };
+        let (gates, exchange) = (identified.received.gates().clone(), identified.received.ending.exchange().clone());
+        let arrived = {
+            let visitor = identified.visitor(held, when_busy, nested_in);
+            self.admission.stand(rated, &gates, visitor, &exchange, &identified.received.edition.policy.limits)
+        };
+        match lead {
+            None => self.serve(identified, arrived, true),
+            Some((lead, follower, client, listens)) => {
+                let serving = self.clone().serve(identified, arrived, false);
+                tokio::spawn(joined::carry(serving, lead, exchange, gates));
+                listens.hear(Box::pin(joined::follow(self, follower, client)))
+            }
         }
     }
 
-    /// From the line to the response head.
-    fn serve(self: Arc<Self>, mut identified: Identified, arrival: Arrival) -> Serving {
+    fn join(self: Arc<Self>, identified: Identified, follower: AnswerFollower, rated: Rated, kept: bool) -> Serving {
+        let listens = Listens::of(&self, &identified).joined();
+        let client = joined::Client::other(*identified.received, rated);
+        client.ending.metrics().joined(kept);
+        listens.hear(Box::pin(joined::follow(self, follower, client)))
+    }
+
+    /// From the line to the response head. `aloud`: its client is one that may hear how it waits.
+    fn serve(self: Arc<Self>, mut identified: Identified, arrived: Result<Arrival, Rejection>, aloud: bool) -> Serving {
+        let arrival = match arrived {
+            Ok(arrival) => arrival,
+            Err(rejection) => return refuse(identified, rejection),
+        };
         match arrival.at_once(&self.admission, identified.received.ending.on_the_roll()) {
             Ok(Ok(permit)) => forward::forward(self, identified, permit),
-            Ok(Err(rejection)) => Box::pin(ready(identified.received.refuse(rejection).respond())),
-            Err(waiting) => Box::pin(async move {
-                match waiting.admitted(&self.admission, identified.received.ending.on_the_roll()).await {
-                    Ok(permit) => forward::forward(self, identified, permit).await,
-                    Err(rejection) => identified.received.refuse(rejection).respond(),
-                }
-            }),
+            Ok(Err(rejection)) => refuse(identified, rejection),
+            Err(waiting) => {
+                let listens =
+                    if aloud { Listens::of(&self, &identified).with(waiting.quota()) } else { Listens::not() };
+                listens.prepare(&mut identified.received.head.headers);
+                listens.hear(Box::pin(async move {
+                    match waiting.admitted(&self.admission, identified.received.ending.on_the_roll()).await {
+                        Ok(permit) => forward::forward(self, identified, permit).await,
+                        Err(rejection) => identified.received.refuse(rejection).respond(),
+                    }
+                }))
+            }
         }
     }
+}
+
+fn refuse(identified: Identified, refusal: impl Into<Refusal>) -> Serving {
+    Box::pin(ready(identified.received.refuse(refusal).respond()))
 }
 
 /// How long a client has to take a refusal.
@@ -139,15 +202,18 @@ impl Rest {
 
 impl Refused {
     fn respond(mut self) -> Response<ProxyBody> {
-        self.ending.metrics().rejected(self.refusal.reason());
         let exchange = self.ending.exchange().clone();
-        self.ending.answered(self.refusal.status().as_u16());
+        let ended_by = match self.refusal {
+            Refusal::Rejected(Rejection::Interrupted(by)) => Some(by),
+            _ => None,
+        };
+        self.ending.refused(self.refusal.status().as_u16(), self.refusal.reason(), ended_by);
         tracing::debug!(
             request_id = %exchange.request_id, route = %exchange.route, reason = self.refusal.reason(), "refused"
         );
         exchange.set_deadlines(TAKES_REFUSAL, None);
         exchange.handed_piece();
-        let mut response = self.refusal.into_response(&exchange.request_id, self.http1);
+        let mut response = self.refusal.respond(&exchange.request_id, self.http1);
         if let Some(Rest { body, on_demand }) = self.rest.filter(|_| self.http1) {
             if on_demand {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -8,7 +8,7 @@
 //! at once, and nothing is left behind.
 #![cfg(turnwise_loom)]
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,8 +18,9 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
 use turnwise::limit::gate::{Gate, Place};
+use turnwise::limit::joining::{AHEAD, Entered, Follower, Joining, Keep, Likeness};
 use turnwise::limit::keys::KeyBudget;
-use turnwise::limit::lanes::{Lanes, Turn};
+use turnwise::limit::lanes::{Lanes, Newcomer, Turn};
 use turnwise::limit::places::{FairKey, QueueLimits, Scope, Wish};
 
 /// All orders with up to three preemptions, unless the environment says otherwise: more find nothing and take long.
@@ -130,8 +131,40 @@ fn arrive(lanes: &OurLanes, width: usize) -> Turn<u8, u8> {
 }
 
 fn take_turn(mut turn: Turn<u8, u8>, running: &Running) {
-    wait_for(turn.granted());
+    wait_for(turn.granted()).expect("nobody takes its stead");
     running.run();
+}
+
+#[test]
+fn one_who_waits_either_gets_its_turn_or_hears_that_it_was_put_out() {
+    model(|| {
+        let house = LaneHouse::new();
+        let running = Arc::new(Running::default());
+        let holder = house.arrive(1);
+        let mut waits = house.arrive(1);
+        let waiting = {
+            let running = running.clone();
+            thread::spawn(move || {
+                let granted = wait_for(waits.granted()).is_ok();
+                if granted {
+                    running.run();
+                }
+                granted
+            })
+        };
+        let newcomer = {
+            let (lanes, running) = (house.lanes.clone(), running.clone());
+            thread::spawn(move || {
+                let arrived = lanes.arrive_as(Newcomer::Replaces, 1, 1, 1, 0);
+                take_turn(arrived.expect("whoever waits makes room").0, &running);
+            })
+        };
+        drop(holder);
+        let granted = waiting.join().expect("no panic");
+        newcomer.join().expect("no panic");
+        assert_eq!((running.most(), running.total()), (1, 1 + usize::from(granted)));
+        house.at_rest();
+    });
 }
 
 #[test]
@@ -443,4 +476,81 @@ fn a_limit_lowered_while_others_come_is_never_exceeded_after_it() {
         assert_eq!((running.most(), running.total()), (1, 2));
         house.at_rest();
     });
+}
+
+#[test]
+fn whoever_writes_an_answer_and_whoever_reads_it_never_wait_for_one_another() {
+    model(|| {
+        let joining: Arc<Joining<(), (), u8>> = Arc::default();
+        let likeness = Likeness { key: [1; 32], body: [1; 32] };
+        let now = std::time::Instant::now();
+        let Entered::Leads(mut lead, first) = joining.enter(likeness, Keep::default(), now) else {
+            panic!("it is new")
+        };
+        let Entered::Follows { follower: second, .. } = joining.enter(likeness, Keep::default(), now) else {
+            panic!("it is equal")
+        };
+        // One reads to the end, the other one leaves after a piece.
+        let reads = thread::spawn(move || {
+            let mut all = Vec::new();
+            while let Some(piece) = wait_for(poll_fn(|cx| first.poll_piece(cx))) {
+                all.push(piece.expect("it keeps up"));
+            }
+            all
+        });
+        let leaves = thread::spawn(move || {
+            let _ = wait_for(poll_fn(|cx| second.poll_piece(cx)));
+        });
+        for piece in [1, 2] {
+            wait_for(poll_fn(|cx| lead.poll_room(cx)));
+            lead.push(piece, AHEAD as usize, false);
+        }
+        lead.finish(now);
+        assert_eq!(reads.join().expect("no panic"), [1, 2]);
+        leaves.join().expect("no panic");
+        drop(lead);
+        assert_eq!(joining.size(), (0, 0));
+    });
+}
+
+#[test]
+fn whoever_works_for_nobody_hears_of_it() {
+    model(|| {
+        let joining: Arc<Joining<(), (), u8>> = Arc::default();
+        let likeness = Likeness { key: [1; 32], body: [1; 32] };
+        let now = std::time::Instant::now();
+        let Entered::Leads(lead, first) = joining.enter(likeness, Keep::default(), now) else { panic!("it is new") };
+        let leaves = thread::spawn(move || drop(first));
+        let comes = {
+            let joining = joining.clone();
+            thread::spawn(move || match joining.enter(likeness, Keep::default(), now) {
+                Entered::Follows { follower, .. } => {
+                    // It is served or has been told so: nobody stops the work under it.
+                    assert!(!wait_for_end(&follower));
+                    true
+                }
+                Entered::Apart => false,
+                other => panic!("{other:?}"),
+            })
+        };
+        wait_for(poll_fn(|cx| {
+            if lead.is_deserted(cx) && lead.stop_if_deserted() { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        leaves.join().expect("no panic");
+        comes.join().expect("no panic");
+    });
+}
+
+/// Whether an answer has broken off already.
+fn wait_for_end(follower: &Follower<(), (), u8>) -> bool {
+    look_at(poll_fn(|cx| follower.poll_head(cx))) == Some(None)
+}
+
+/// What one look sees.
+fn look_at<T>(future: impl Future<Output = T>) -> Option<T> {
+    let waker = Waker::from(Bell::new());
+    match pin!(future).poll(&mut Context::from_waker(&waker)) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
 }

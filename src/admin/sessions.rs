@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
 use super::status::{query_value, wall_clock};
-use crate::admission::LaneKey;
+use crate::admission::{LaneKey, Member};
 use crate::control::Control;
-use crate::request::exchange::{Exchange, Phase};
+use crate::request::exchange::{EndedBy, Exchange, Phase};
 use crate::time;
 
 /// Rows of the list where the asker names no number, and at most.
@@ -67,8 +67,8 @@ pub(super) fn list(control: &Control, query: &str) -> Answer {
     answer::json(StatusCode::OK, &Value::Array(list.collect()))
 }
 
-fn row(key: &LaneKey, members: &mut dyn Iterator<Item = (bool, &Arc<Exchange>)>) -> Option<Row> {
-    let mut members = members.peekable();
+fn row(key: &LaneKey, members: &mut dyn Iterator<Item = (bool, &Member)>) -> Option<Row> {
+    let mut members = members.map(|(granted, member)| (granted, &member.exchange)).peekable();
     let first = members.peek()?.1.clone();
     let mut row = Row {
         key: key.clone(),
@@ -98,11 +98,11 @@ fn is_waiting(exchange: &Exchange) -> bool {
 }
 
 /// The lanes whose session has this key; routes with lanes of their own may each have one.
-fn lanes_of(control: &Control, key: &str) -> Vec<(LaneKey, Vec<Arc<Exchange>>)> {
+fn lanes_of(control: &Control, key: &str) -> Vec<(LaneKey, Vec<Member>)> {
     let mut found = Vec::new();
     control.admission.sessions.for_each(|lane, members| {
         if lane.session.as_str() == key {
-            found.push((lane.clone(), members.map(|(_, exchange)| exchange.clone()).collect()));
+            found.push((lane.clone(), members.map(|(_, member)| member.clone()).collect()));
         }
     });
     found
@@ -116,23 +116,43 @@ pub(super) fn show(control: &Control, key: &str) -> Answer {
     let mut requests = Vec::new();
     for (lane, members) in &lanes {
         let mut position = 0;
-        for exchange in members {
-            let phase = exchange.phase();
-            let waits_for_turn = phase == Phase::Turn;
+        for member in members {
+            let waits_for_turn = member.exchange.phase() == Phase::Turn;
             position += usize::from(waits_for_turn);
-            requests.push(json!({
-                "id": exchange.request_id.as_str(),
-                "lane": &*lane.lane,
-                "route": &*exchange.route,
-                "method": exchange.method.as_str(),
-                "state": phase.word(),
-                "position": if waits_for_turn { json!(position) } else { json!(0) },
-                "waiting_for": phase.waiting_for(),
-                "since": wall_clock(exchange.phase_since()),
-            }));
+            let place = if waits_for_turn { position } else { 0 };
+            requests.push(request(lane, &member.exchange, place, member.nested_in().as_deref()));
+            control.admission.roll.for_each(|other| {
+                if other.phase() == Phase::Joined && std::ptr::eq(other.work(), &raw const *member.exchange) {
+                    let mut joined = request(lane, other, 0, None);
+                    joined["joined_to"] = member.exchange.request_id.as_str().into();
+                    requests.push(joined);
+                }
+            });
+        }
+        for nest in control.admission.nesting.all() {
+            if let Some(parent) = nest.parent().filter(|parent| nest.lane().is_none() && parent.is_inside(lane)) {
+                requests.push(request(lane, nest.exchange(), 0, Some(parent.exchange())));
+            }
         }
     }
     answer::json(StatusCode::OK, &json!({ "key": key, "requests": requests }))
+}
+
+/// One request of a session. `position`: among those who wait for their turn, from 1.
+fn request(lane: &LaneKey, exchange: &Exchange, position: usize, nested_in: Option<&Exchange>) -> Value {
+    let phase = exchange.phase();
+    json!({
+        "id": exchange.request_id.as_str(),
+        "lane": &*lane.lane,
+        "route": &*exchange.route,
+        "method": exchange.method.as_str(),
+        "state": if exchange.ended_by().is_some() { "ending" } else { phase.word() },
+        "position": position,
+        "waiting_for": phase.waiting_for(),
+        "joined_to": null,
+        "nested_in": nested_in.map(|outer| outer.request_id.as_str()),
+        "since": wall_clock(exchange.phase_since()),
+    })
 }
 
 /// Ends those who wait, and with `running=true` also those who run.
@@ -146,10 +166,15 @@ pub(super) fn end(control: &Control, key: &str, query: &str) -> Answer {
     if lanes.is_empty() {
         return answer::problem(StatusCode::NOT_FOUND, "No request of this session runs or waits.");
     }
-    let ended: Vec<_> =
-        lanes.into_iter().flat_map(|(_, members)| members).filter(|exchange| running || is_waiting(exchange)).collect();
+    let members = lanes.into_iter().flat_map(|(_, members)| members).rev();
     // Those who wait first: else the end of the running one would let the next begin.
-    ended.iter().rev().for_each(|exchange| exchange.interrupt());
-    tracing::info!(requests = ended.len(), running, "an operator ended requests of a session");
-    answer::json(StatusCode::OK, &json!({ "key": key, "ended": ended.len() }))
+    let ended = members.filter(|member| {
+        if running {
+            member.end(EndedBy::Operator);
+        }
+        running || member.end_unless_begun(EndedBy::Operator)
+    });
+    let ended = ended.count();
+    tracing::info!(requests = ended, running, "an operator ended requests of a session");
+    answer::json(StatusCode::OK, &json!({ "key": key, "ended": ended }))
 }

@@ -26,7 +26,8 @@ impl Census {
             let since = exchange.phase_since();
             let (count, oldest) = if phase.waiting_for().is_some() {
                 (&mut census.waiting, &mut census.oldest_wait)
-            } else if phase == Phase::Arriving {
+            } else if matches!(phase, Phase::Arriving | Phase::Joined) {
+                // One that shares an answer is no work of its own.
                 return;
             } else {
                 (&mut census.running, &mut census.oldest_running)

@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
+use super::line::Standing;
+use super::nesting::Nest;
 use super::tokens::Tokens;
-use crate::admission::{
-    Admission, LaneKey, Permit, QueueScope, RateKey, RateLimiter, Rejection, RollEntry, RouteGates, SessionTurn,
-};
+use crate::admission::{Admission, Permit, QueueScope, Quota, RateKey, RateLimiter, Rejection, RollEntry, RouteGates};
 use crate::limit::gate::Place;
 use crate::limit::held_bytes::HeldBody;
-use crate::limit::lanes::LaneRefused;
+use crate::limit::lanes::{LaneRefused, PutOut};
 use crate::limit::places::{FairKey, QueueFull, Wish};
 use crate::limit::rate::NotTaken;
-use crate::policy::{Limits, Priority, Session, WhenExceeded};
-use crate::request::exchange::{Exchange, Phase};
+use crate::policy::{Limits, Priority, WhenBusy, WhenExceeded};
+use crate::request::Tenant;
+use crate::request::exchange::{EndedBy, Exchange, Phase};
 use crate::request::session_key::SessionKey;
 use crate::telemetry::metrics::QueueMetrics;
 use crate::time;
@@ -31,6 +32,12 @@ pub struct Visitor<'a> {
     pub headers: &'a HeaderMap,
     /// The body, if it was read for the session key.
     pub held: Option<HeldBody>,
+    /// What it does if its session is busy.
+    pub when_busy: WhenBusy,
+    /// The turn whose token it brings.
+    pub nested_in: Option<Arc<Nest>>,
+    /// Whose it is; only looked at where others may be nested in it.
+    pub tenant: Tenant,
 }
 
 /// A request that stands in its session's line.
@@ -39,7 +46,7 @@ pub struct Arrival {
     gates: Arc<RouteGates>,
     exchange: Arc<Exchange>,
     tokens: Tokens,
-    turn: Option<SessionTurn>,
+    standing: Standing,
     /// The buckets of the rate limits that wait, by their place among the route's limits.
     waits: Vec<(usize, RateKey)>,
     fair: FairKey,
@@ -66,6 +73,12 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// The tightest rate limit that it has passed.
+    #[must_use]
+    pub fn quota(&self) -> Option<&Quota> {
+        self.arrival.tokens.tightest()
+    }
+
     /// Waits for the turn, for the rate limits that wait, and for a place. The permit takes over the line on the roll.
     ///
     /// Cancel safe in the one way that counts: dropped at any point, it leaves every line that it stands in. Its tokens
@@ -83,9 +96,30 @@ impl Waiting {
         let passed = tokio::select! {
             biased;
             passed = arrival.pass(admission, waits) => passed,
-            () = exchange.interrupted() => Err(Rejection::Interrupted),
+            by = exchange.ended() => Err(Rejection::Interrupted(by)),
         };
         arrival.decided(passed, on_the_roll)
+    }
+}
+
+/// A request that has passed the rate limits that reject.
+#[derive(Debug)]
+pub struct Rated {
+    tokens: Tokens,
+    /// The buckets of the rate limits that wait, by their place among the route's limits.
+    waits: Vec<(usize, RateKey)>,
+}
+
+impl Rated {
+    /// Gives every token back: the request is refused.
+    pub fn give_back(mut self, gates: &RouteGates) {
+        self.tokens.give_back(gates);
+    }
+
+    /// The tightest rate limit that it has passed.
+    #[must_use]
+    pub fn quota(&self) -> Option<&Quota> {
+        self.tokens.tightest()
     }
 }
 
@@ -102,6 +136,15 @@ impl Admission {
         exchange: &Arc<Exchange>,
         limits: &Limits,
     ) -> Result<Arrival, Rejection> {
+        let rated = self.rate(gates, &visitor)?;
+        self.stand(rated, gates, visitor, exchange, limits)
+    }
+
+    /// Checks the rate limits that reject.
+    ///
+    /// # Errors
+    /// As [`arrive`](Self::arrive).
+    pub fn rate(&self, gates: &RouteGates, visitor: &Visitor<'_>) -> Result<Rated, Rejection> {
         let mut tokens = Tokens::default();
         let mut waits = Vec::new();
         for (place, limiter) in gates.rates.iter().enumerate() {
@@ -123,56 +166,33 @@ impl Admission {
                 }
             }
         }
-        let turn = match (&gates.policy.session, visitor.session) {
-            (Some(session), Some(key)) if !gates.policy.exempt => self.stand_in_line(gates, session, key, exchange),
-            _ => Ok(None),
-        };
-        let turn = turn.inspect_err(|_| tokens.give_back(gates))?;
+        Ok(Rated { tokens, waits })
+    }
+
+    /// Stands in the session's line.
+    ///
+    /// # Errors
+    /// As [`arrive`](Self::arrive).
+    pub fn stand(
+        &self,
+        rated: Rated,
+        gates: &Arc<RouteGates>,
+        mut visitor: Visitor<'_>,
+        exchange: &Arc<Exchange>,
+        limits: &Limits,
+    ) -> Result<Arrival, Rejection> {
+        let Rated { mut tokens, waits } = rated;
+        let standing = self.stand_in_line(gates, &mut visitor, exchange).inspect_err(|_| tokens.give_back(gates))?;
         Ok(Arrival {
             gates: gates.clone(),
             exchange: exchange.clone(),
             tokens,
-            turn,
+            standing,
             waits,
             fair: visitor.fair,
             queue_timeout: limits.queue_timeout,
             held: visitor.held,
         })
-    }
-
-    fn stand_in_line(
-        &self,
-        gates: &RouteGates,
-        session: &Session,
-        key: &SessionKey,
-        exchange: &Arc<Exchange>,
-    ) -> Result<Option<SessionTurn>, Rejection> {
-        let (width, depth) = (session.concurrency.get() as usize, session.queue as usize);
-        let arrive = || {
-            let key = LaneKey { lane: session.lane.clone(), session: key.clone() };
-            self.sessions.arrive(key, width, depth, exchange.clone())
-        };
-        let arrived = arrive().or_else(|refused| {
-            if refused == LaneRefused::Full {
-                return Err(refused);
-            }
-            self.make_room();
-            arrive()
-        });
-        match arrived {
-            Ok(turn) => {
-                if !turn.is_granted() {
-                    exchange.enter(Phase::Turn);
-                }
-                Ok(Some(turn))
-            }
-            Err(LaneRefused::Full) => {
-                gates.metrics.turn.wait.observe(0.0);
-                let retry_after = self.pace.turn_time(1);
-                Err(Rejection::SessionQueueFull { waiting: session.queue, retry_after })
-            }
-            Err(LaneRefused::Keys) => Err(Rejection::KeyTableFull { retry_after: self.pace.gate_time(1) }),
-        }
     }
 }
 
@@ -194,7 +214,9 @@ impl Arrival {
 
     fn decided(mut self, passed: Passed, on_the_roll: &mut Option<RollEntry>) -> Result<Permit, Rejection> {
         match passed {
-            Ok(place) => Ok(Permit::new(self.gates, self.exchange, self.tokens, self.turn, place, on_the_roll.take())),
+            Ok(place) => {
+                Ok(Permit::new(self.gates, self.exchange, self.tokens, self.standing, place, on_the_roll.take()))
+            }
             Err(rejection) => {
                 self.tokens.give_back(&self.gates);
                 Err(rejection)
@@ -204,7 +226,7 @@ impl Arrival {
 
     /// As far as it comes without waiting.
     fn pass_at_once(&mut self, admission: &Admission) -> Result<Passed, Waits> {
-        match &self.turn {
+        match &self.standing.turn {
             Some(turn) if !turn.is_granted() => return Err(Waits::Turn),
             Some(_) => self.gates.metrics.turn.wait.observe(0.0),
             None => {}
@@ -217,7 +239,7 @@ impl Arrival {
 
     /// A place, if there is one or none is needed; otherwise one in the line.
     fn place_at_once(&mut self, admission: &Admission) -> Result<Passed, Place> {
-        let passed = if self.gates.policy.exempt {
+        let passed = if self.gates.policy.exempt || self.standing.is_nested() {
             Ok(None)
         } else {
             let arrived = match self.ask_for_place(admission) {
@@ -269,14 +291,21 @@ impl Arrival {
     }
 
     async fn wait_for_turn(&mut self, admission: &Admission) -> Result<(), Rejection> {
-        let (Some(turn), Some(session)) = (&mut self.turn, &self.gates.policy.session) else {
+        let (Some(turn), Some(session)) = (&mut self.standing.turn, &self.gates.policy.session) else {
             return Ok(());
         };
         let queueing = Queueing::new(&self.gates.metrics.turn, &self.exchange).waits(Phase::Turn);
-        if within(session.queue_timeout, queueing.since, turn.granted()).await.is_some() {
-            return Ok(());
+        match within(session.queue_timeout, queueing.since, turn.granted()).await {
+            Some(Ok(())) => {
+                self.standing.waits_nested = None;
+                Ok(())
+            }
+            Some(Err(PutOut)) => Err(Rejection::Interrupted(EndedBy::Replace)),
+            None => Err(Rejection::SessionQueueTimeout {
+                waited: session.queue_timeout,
+                retry_after: admission.pace.turn_time(1),
+            }),
         }
-        Err(Rejection::SessionQueueTimeout { waited: session.queue_timeout, retry_after: admission.pace.turn_time(1) })
     }
 
     async fn wait_for_rate(&mut self, admission: &Admission, place: usize, key: RateKey) -> Result<(), Rejection> {
@@ -292,7 +321,9 @@ impl Arrival {
         let behind = queue.saturating_sub(1) as usize;
         let mut line = match admission.rate_lines.arrive((state.id, key.clone()), 1, behind, ()) {
             Ok(line) => line,
-            Err(LaneRefused::Full) => return Err(limiter.rejection(NotTaken::Wait(state.table.until_full(&key)))),
+            Err(LaneRefused::Full | LaneRefused::Busy) => {
+                return Err(limiter.rejection(NotTaken::Wait(state.table.until_full(&key))));
+            }
             Err(LaneRefused::Keys) => return Err(limiter.rejection(NotTaken::Keys)),
         };
         let tokens = &mut self.tokens;
@@ -302,7 +333,8 @@ impl Arrival {
         let queueing = queueing.waits(Phase::Rate);
         let mut there_at = time::after(time::now(), state.table.interval());
         let taken = within(queue_timeout, queueing.since, async {
-            line.granted().await;
+            // Nobody is put out of such a line.
+            let _ = line.granted().await;
             loop {
                 match tokens.take(gates, place, key.clone()) {
                     Ok(()) => return Ok(()),

@@ -21,6 +21,13 @@ pub struct RouteGates {
     pub(super) pace: Arc<Pace>,
 }
 
+impl RouteGates {
+    /// Where its requests take places; nowhere if it is exempt.
+    pub(super) fn scopes(&self) -> Option<(Scope, Scope)> {
+        (!self.policy.exempt).then_some((self.scope, self.upstream))
+    }
+}
+
 /// A rate limit of one policy with its buckets.
 #[derive(Debug)]
 pub struct RateLimiter {

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::HeaderValue;
+
+use super::line::Standing;
+use super::nesting::Nest;
 use crate::admission::{Quota, RollEntry, RouteGates, SessionTurn, tokens::Tokens};
 use crate::limit::gate::Place;
 use crate::request::exchange::{Exchange, Phase};
@@ -19,6 +23,8 @@ pub struct Permit {
     // The place goes back before the turn: the session's next request then finds it free.
     place: Option<Place>,
     turn: Option<SessionTurn>,
+    /// Holds place and turn in its stead where others may be nested in it.
+    nest: Option<Arc<Nest>>,
     _on_the_roll: Option<RollEntry>,
 }
 
@@ -27,13 +33,17 @@ impl Permit {
         gates: Arc<RouteGates>,
         exchange: Arc<Exchange>,
         tokens: Tokens,
-        turn: Option<SessionTurn>,
-        place: Option<Place>,
+        standing: Standing,
+        mut place: Option<Place>,
         on_the_roll: Option<RollEntry>,
     ) -> Self {
         gates.metrics.in_flight.inc();
         exchange.enter(Phase::Connecting);
-        Self { exchange, gates, tokens, since: time::now(), place, turn, _on_the_roll: on_the_roll }
+        let Standing { mut turn, nest, waits_nested: _ } = standing;
+        if let Some(nest) = &nest {
+            nest.hold(place.take(), turn.take());
+        }
+        Self { exchange, gates, tokens, since: time::now(), place, turn, nest, _on_the_roll: on_the_roll }
     }
 
     #[must_use]
@@ -58,6 +68,18 @@ impl Permit {
         self.tokens.tightest()
     }
 
+    /// What its request tells the server, so that others can be nested in it: `Turnwise-Turn`.
+    #[must_use]
+    pub fn turn_token(&self) -> Option<HeaderValue> {
+        self.nest.as_ref().map(|nest| nest.token().value())
+    }
+
+    /// Whether it takes no place, and waits for no server: what it is nested in holds one.
+    #[must_use]
+    pub fn is_nested(&self) -> bool {
+        self.nest.as_ref().is_some_and(|nest| nest.parent().is_some())
+    }
+
     /// Gives the tokens back: the gateway refuses the request after all, and no server has seen it.
     pub fn give_tokens_back(&mut self) {
         self.tokens.give_back(&self.gates);
@@ -70,5 +92,7 @@ impl Drop for Permit {
         self.gates.pace.permit_came_back(self.since, time::now());
         drop(self.place.take());
         drop(self.turn.take());
+        // The last of all that are nested in one another gives their place and turn back.
+        drop(self.nest.take());
     }
 }

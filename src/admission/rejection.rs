@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::admission::Quota;
+use crate::request::exchange::EndedBy;
 
 /// The answer of the gates when it is no. A closed set: whoever turns it into an answer must name each one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +20,16 @@ pub enum Rejection {
     KeyTableFull { retry_after: Duration },
     /// No place within `limits.queue_timeout`.
     QueueTimeout { waited: Duration, retry_after: Duration },
-    /// Ended by an operator.
-    Interrupted,
+    /// Its session is busy, and it does not want to wait.
+    SessionBusy,
+    /// An equal request, by its key, runs, and its answer cannot be had from the beginning any more.
+    EqualRuns,
+    /// Nested in more turns than may be.
+    NestedTooDeep { most: u8 },
+    /// It would wait for a turn that waits for it.
+    TurnDeadlock,
+    /// Ended before its time.
+    Interrupted(EndedBy),
 }
 
 /// Which bound of waiting is reached.

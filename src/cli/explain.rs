@@ -12,7 +12,7 @@ use super::{FAILED, OK, PolicyFile};
 use crate::config::{show_duration, show_rate, show_size};
 use crate::policy::{
     Abandoned, Anonymous, Assign, KeySource, NormalPath, PathMatch, Policy, Priority, RatePer, Route, Segment, Session,
-    Target, WhenExceeded, compile,
+    Target, WhenBusy, WhenExceeded, compile,
 };
 use crate::request::{HeadView, KeyLookup, SessionKey, check_head};
 
@@ -100,6 +100,7 @@ fn describe(policy: &Policy, place: usize, view: &HeadView<'_>, body: &Bytes) ->
     line("session", session_line(route, view, body));
     if let Some(session) = route.session.as_ref().filter(|_| !route.exempt) {
         line("turn", turn_line(session));
+        line("if busy", busy_line(session));
     }
     for limit in &route.rate_limits {
         let exceeded = match limit.when_exceeded {
@@ -204,6 +205,32 @@ fn turn_line(session: &Session) -> String {
         session.queue,
         show_duration(session.queue_timeout)
     )
+}
+
+fn busy_line(session: &Session) -> String {
+    let mut text = match session.when_busy {
+        WhenBusy::Wait => "it waits".to_owned(),
+        WhenBusy::Reject => "it is refused: 409 session_busy".to_owned(),
+        WhenBusy::Replace => "it ends those that wait, and waits in their stead".to_owned(),
+        WhenBusy::Interrupt => "it ends those that wait and the one that runs".to_owned(),
+    };
+    if !session.when_busy_choices.is_empty() {
+        let choices: Vec<&str> = session.when_busy_choices.iter().map(|choice| choice.word()).collect();
+        text += &format!("; may choose {} by field turnwise-when-busy", choices.join(", "));
+    }
+    if let Some(join) = session.join {
+        text += "; shares the answer of an equal one";
+        if join.replay_for > Duration::ZERO {
+            text += &format!(", also of one that ended within {}", show_duration(join.replay_for));
+        }
+    }
+    if session.reentrant {
+        text += "; what it makes itself may be nested in it";
+    }
+    if session.waits_aloud {
+        text += "; hears how it waits, if it accepts text/event-stream";
+    }
+    text
 }
 
 fn place_line(policy: &Policy, route: &Route) -> String {

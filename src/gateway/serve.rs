@@ -17,6 +17,7 @@ use crate::control::Control;
 use crate::control::drain::Drained;
 use crate::policy::compile;
 use crate::server::accept::listen;
+use crate::time;
 use crate::upstream::connect::Tcp;
 
 /// How often some of the keys that say nothing any more are forgotten.
@@ -159,6 +160,7 @@ async fn sweep(control: Arc<Control>) {
     loop {
         ticks.tick().await;
         control.admission.sweep_in_parts();
+        control.answers.sweep(time::now());
     }
 }
 

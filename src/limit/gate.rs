@@ -98,6 +98,18 @@ impl Gate {
         self.places.lock().waiting()
     }
 
+    /// Places that there may be in all.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.counts.limit()
+    }
+
+    /// Places that there may be in one scope.
+    #[must_use]
+    pub fn limit_of(&self, scope: Scope) -> usize {
+        self.counts.limit_of(scope)
+    }
+
     /// Places held now.
     #[must_use]
     pub fn in_use(&self) -> usize {

@@ -57,7 +57,7 @@ impl<T> Lane<T> {
     /// # Errors
     /// [`LaneFull`] when it would have to wait and `depth` others do already; the lane is unchanged.
     pub fn arrive(&mut self, depth: usize, value: T) -> Result<Ticket, LaneFull> {
-        let must_wait = self.running >= self.width || self.waiting() > 0;
+        let must_wait = self.is_busy();
         if must_wait && self.waiting() >= depth {
             return Err(LaneFull);
         }
@@ -79,6 +79,21 @@ impl<T> Lane<T> {
             self.running -= 1;
         }
         self.line.remove(place).map(|(_, value)| value)
+    }
+
+    /// Takes all out who wait, in order of arrival.
+    pub fn put_out_waiting(&mut self) -> impl Iterator<Item = T> {
+        self.line.drain(self.running..).map(|(_, value)| value)
+    }
+
+    /// Those who hold a turn, in order of arrival.
+    pub fn running_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.line.iter_mut().take(self.running).map(|(_, value)| value)
+    }
+
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// Grants the next free turn, if there is one and somebody waits for it. Call until it returns `None`.
@@ -105,6 +120,12 @@ impl<T> Lane<T> {
     /// Everyone in order, with whether it holds a turn.
     pub fn iter(&self) -> impl Iterator<Item = (bool, &T)> {
         self.line.iter().enumerate().map(|(place, (_, value))| (place < self.running, value))
+    }
+
+    /// Whether one who comes now has to wait.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.running >= self.width || self.waiting() > 0
     }
 
     #[must_use]
@@ -184,7 +205,7 @@ mod tests {
     proptest! {
         /// The lane against a model that keeps two plain lists.
         #[test]
-        fn it_does_what_two_plain_lists_do(width in 1usize..4, steps in prop::collection::vec((0u8..4, 0usize..12), 1..200)) {
+        fn it_does_what_two_plain_lists_do(width in 1usize..4, steps in prop::collection::vec((0u8..5, 0usize..12), 1..200)) {
             let mut lane = Lane::new(width);
             let mut width = width;
             let mut tickets = std::collections::HashMap::new();
@@ -212,7 +233,12 @@ mod tests {
                             waiting.retain(|&x| x != gone);
                         }
                     }
-                    _ => { width = n % 4 + 1; lane.resize(width); }
+                    3 => { width = n % 4 + 1; lane.resize(width); }
+                    _ => {
+                        let out: Vec<u32> = lane.put_out_waiting().collect();
+                        prop_assert_eq!(&out, &waiting);
+                        waiting.clear();
+                    }
                 }
                 while running.len() < width && !waiting.is_empty() {
                     let next = waiting.remove(0);

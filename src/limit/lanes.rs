@@ -4,7 +4,8 @@
 //! under its own lock; a request touches one shard when it arrives and when it goes.
 //!
 //! Lock order: one shard at a time, nothing else is locked inside. Wakers are called after unlocking.
-//! Who may unlink: only the [`Turn`] that stands in the line, by its drop.
+//! Who may unlink: the [`Turn`] that stands in the line, by its drop; and a newcomer that takes the stead of those who
+//! wait. Whoever was put out so is woken and told, and its drop finds that it stands nowhere any more.
 
 use std::future::poll_fn;
 use std::hash::{BuildHasher, Hash};
@@ -92,7 +93,39 @@ impl<K, M> Shard<K, M> {
 struct Member<M> {
     value: M,
     waker: Option<Waker>,
+    /// A newcomer has asked for its end.
+    ending: bool,
 }
+
+/// What one does on arrival that would have to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Newcomer {
+    Waits,
+    /// It does not stay.
+    Leaves,
+    /// It puts those out who wait.
+    Replaces,
+    /// It puts those out who wait, and asks for the end of the one that has run longest, unless that of another one was
+    /// asked for and is still to come.
+    Interrupts,
+}
+
+/// Those who hold a turn when somebody comes who does not want to wait behind others. Empty for all who do.
+#[derive(Debug)]
+pub struct Before<M> {
+    pub holders: Vec<M>,
+    pub interrupted: Option<M>,
+}
+
+impl<M> Default for Before<M> {
+    fn default() -> Self {
+        Self { holders: Vec::new(), interrupted: None }
+    }
+}
+
+/// A newcomer has taken one's stead in the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PutOut;
 
 /// Why nobody was let in line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +134,8 @@ pub enum LaneRefused {
     Full,
     /// One more key cannot be remembered.
     Keys,
+    /// It would have to wait, and does not want to.
+    Busy,
 }
 
 impl<K, M> Lanes<K, M>
@@ -126,10 +161,34 @@ where
     /// # Errors
     /// [`LaneRefused`]; nothing changed then.
     pub fn arrive(self: &Arc<Self>, key: K, width: usize, depth: usize, value: M) -> Result<Turn<K, M>, LaneRefused> {
-        let member = Member { value, waker: None };
+        self.arrive_as(Newcomer::Waits, key, width, depth, value).map(|(turn, _)| turn)
+    }
+
+    /// As [`arrive`](Self::arrive), for those who may not want to wait.
+    ///
+    /// # Errors
+    /// [`LaneRefused`]; nothing changed then.
+    pub fn arrive_as(
+        self: &Arc<Self>,
+        newcomer: Newcomer,
+        key: K,
+        width: usize,
+        depth: usize,
+        value: M,
+    ) -> Result<(Turn<K, M>, Before<M>), LaneRefused> {
+        let member = Member { value, waker: None, ending: false };
+        let mut before = Before::default();
+        let mut put_out = Vec::new();
         let hash = self.hasher.hash_one(&key);
         let mut shard = self.shard(hash).lock();
         let (lane, ticket, granted) = if let Some(keyed) = shard.lanes.find_mut(hash, |keyed| keyed.key == key) {
+            match newcomer {
+                Newcomer::Leaves if keyed.lane.is_busy() => return Err(LaneRefused::Busy),
+                Newcomer::Replaces | Newcomer::Interrupts if keyed.lane.is_busy() => {
+                    before = self.make_way(&mut keyed.lane, newcomer, &mut put_out);
+                }
+                _ => {}
+            }
             let running = keyed.lane.running();
             let ticket = keyed.lane.arrive(depth, member).map_err(|_| LaneRefused::Full)?;
             (keyed.id, ticket, keyed.lane.running() > running)
@@ -144,7 +203,21 @@ where
             self.waiting.fetch_add(1, Ordering::Relaxed);
         }
         drop(shard);
-        Ok(Turn { lanes: self.clone(), hash, lane, ticket, granted })
+        put_out.into_iter().filter_map(|member| member.waker).for_each(Waker::wake);
+        Ok((Turn { lanes: self.clone(), hash, lane, ticket, granted }, before))
+    }
+
+    fn make_way(&self, lane: &mut Lane<Member<M>>, newcomer: Newcomer, put_out: &mut Vec<Member<M>>) -> Before<M> {
+        put_out.extend(lane.put_out_waiting());
+        self.waiting.fetch_sub(put_out.len(), Ordering::Relaxed);
+        let holders = lane.running_mut().map(|member| member.value.clone()).collect();
+        let one_is_ending = lane.running_mut().any(|member| member.ending);
+        let oldest = lane.running_mut().next().filter(|_| newcomer == Newcomer::Interrupts && !one_is_ending);
+        let interrupted = oldest.map(|member| {
+            member.ending = true;
+            member.value.clone()
+        });
+        Before { holders, interrupted }
     }
 
     /// Gives every lane the width that `width_of` names for its key (`None`: as it is) and lets in who fits now.
@@ -165,10 +238,16 @@ where
 
     /// Everyone in the line of `key`, in order, with whether it holds a turn. `None`: nobody is there.
     pub fn members(&self, key: &K) -> Option<Vec<(bool, M)>> {
+        self.line(key).map(|(_, members)| members)
+    }
+
+    /// As [`members`](Self::members), with how many may hold a turn at once.
+    pub fn line(&self, key: &K) -> Option<(usize, Vec<(bool, M)>)> {
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash).lock();
-        let keyed = shard.lanes.find(hash, |keyed| keyed.key == *key)?;
-        Some(keyed.lane.iter().map(|(granted, member)| (granted, member.value.clone())).collect())
+        let lane = &shard.lanes.find(hash, |keyed| keyed.key == *key)?.lane;
+        let members = lane.iter().map(|(granted, member)| (granted, member.value.clone())).collect();
+        Some((lane.width(), members))
     }
 
     /// Shows every lane's key and line to `visit`, one shard locked at a time.
@@ -210,7 +289,7 @@ impl<K, M> Lanes<K, M> {
         let mut woken = Vec::new();
         let mut shard = self.shard(hash).lock();
         let Some(Keyed { lane, .. }) = shard.find(hash, id) else {
-            debug_assert!(false, "a turn outlived its lane");
+            // It was put out, and those who came after it have gone.
             return;
         };
         let waiting = lane.waiting();
@@ -249,28 +328,30 @@ impl<K, M> Turn<K, M> {
     /// Waits for the turn.
     ///
     /// Cancel safe: the place in line is kept until `self` is dropped.
-    pub async fn granted(&mut self) {
+    ///
+    /// # Errors
+    /// [`PutOut`], when a newcomer has taken its stead. Not once the turn has been granted.
+    pub async fn granted(&mut self) -> Result<(), PutOut> {
         if self.granted {
-            return;
+            return Ok(());
         }
-        poll_fn(|cx| {
+        let granted = poll_fn(|cx| {
             let mut shard = self.lanes.shard(self.hash).lock();
             let member = shard.find(self.hash, self.lane).and_then(|keyed| keyed.lane.get_mut(self.ticket));
             let Some((granted, member)) = member else {
-                debug_assert!(false, "a turn outlived its place in line");
-                return Poll::Pending;
+                return Poll::Ready(Err(PutOut));
             };
             if granted {
-                return Poll::Ready(());
+                return Poll::Ready(Ok(()));
             }
             match &mut member.waker {
                 Some(waker) => waker.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
             }
             Poll::Pending
-        })
-        .await;
-        self.granted = true;
+        });
+        self.granted = granted.await.is_ok();
+        if self.granted { Ok(()) } else { Err(PutOut) }
     }
 }
 
@@ -299,7 +380,7 @@ mod tests {
         assert_eq!(b.granted().now_or_never(), None);
         assert_eq!((lanes.active(), lanes.waiting()), (1, 2));
         drop(a);
-        assert_eq!(b.granted().now_or_never(), Some(()));
+        assert_eq!(b.granted().now_or_never(), Some(Ok(())));
         drop(b);
         assert_eq!(lanes.members(&"k"), Some(vec![(true, 3)]));
         drop(c);
@@ -326,7 +407,7 @@ mod tests {
         let mut c = lanes.arrive("k", 1, 9, 3).expect("room");
         drop(a);
         drop(b); // granted by now, though it never looked
-        assert_eq!(c.granted().now_or_never(), Some(()));
+        assert_eq!(c.granted().now_or_never(), Some(Ok(())));
     }
 
     #[test]
@@ -345,5 +426,50 @@ mod tests {
         lanes.resize(|_| Some(3));
         let granted: Vec<bool> = turns.iter_mut().map(|t| t.granted().now_or_never().is_some()).collect();
         assert_eq!(granted, [true, true, true, false, false]);
+    }
+
+    #[test]
+    fn a_newcomer_that_replaces_puts_those_out_who_wait_and_nobody_else() {
+        let lanes = lanes(10);
+        let a = lanes.arrive("k", 1, 1, 1).expect("room");
+        let mut b = lanes.arrive("k", 1, 1, 2).expect("room");
+        assert_eq!(b.granted().now_or_never(), None);
+        let (mut c, before) = lanes.arrive_as(Newcomer::Replaces, "k", 1, 1, 3).expect("b leaves it room");
+        assert_eq!((before.holders, before.interrupted), (vec![1], None));
+        assert_eq!(b.granted().now_or_never(), Some(Err(PutOut)));
+        assert_eq!((lanes.members(&"k"), lanes.waiting()), (Some(vec![(true, 1), (false, 3)]), 1));
+        drop(a);
+        assert_eq!(c.granted().now_or_never(), Some(Ok(())));
+        drop(c);
+        assert_eq!((lanes.active(), lanes.waiting()), (0, 0));
+        drop(b);
+        assert_eq!((lanes.active(), lanes.waiting(), lanes.keys.used()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_newcomer_that_interrupts_asks_for_one_end_at_a_time() {
+        let lanes = lanes(10);
+        let held: Vec<_> = (1..=2).map(|n| lanes.arrive("k", 2, 9, n).expect("room")).collect();
+        let (mut c, before) = lanes.arrive_as(Newcomer::Interrupts, "k", 2, 9, 3).expect("room");
+        assert_eq!((before.holders, before.interrupted), (vec![1, 2], Some(1)));
+        let (mut d, before) = lanes.arrive_as(Newcomer::Interrupts, "k", 2, 9, 4).expect("room");
+        assert_eq!((before.holders, before.interrupted), (vec![1, 2], None), "1 is ending, and its turn is enough");
+        assert_eq!(c.granted().now_or_never(), Some(Err(PutOut)));
+        assert_eq!(d.granted().now_or_never(), None);
+        drop(held);
+        assert_eq!(d.granted().now_or_never(), Some(Ok(())));
+    }
+
+    #[test]
+    fn one_that_finds_a_free_turn_asks_nothing_of_anybody() {
+        let lanes = lanes(10);
+        let held = lanes.arrive("k", 2, 9, 1).expect("room");
+        for newcomer in [Newcomer::Leaves, Newcomer::Replaces, Newcomer::Interrupts] {
+            let (turn, before) = lanes.arrive_as(newcomer, "k", 2, 9, 2).expect("room");
+            assert!(turn.is_granted() && before.holders.is_empty() && before.interrupted.is_none(), "{newcomer:?}");
+        }
+        let other = lanes.arrive("k", 2, 9, 3).expect("room");
+        assert_eq!(lanes.arrive_as(Newcomer::Leaves, "k", 2, 9, 4).err(), Some(LaneRefused::Busy));
+        drop((held, other));
     }
 }

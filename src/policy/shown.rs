@@ -1,5 +1,7 @@
 //! The policy in force, in the words of the policy file, with every default filled in and secrets hidden.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -167,6 +169,12 @@ impl Session {
             "concurrency": self.concurrency,
             "queue": self.queue,
             "queue_timeout": show_duration(self.queue_timeout),
+            "when_busy": self.when_busy.word(),
+            "when_busy_choices": self.when_busy_choices.iter().map(|choice| choice.word()).collect::<Vec<_>>(),
+            "reentrant": self.reentrant,
+            "while_waiting": if self.waits_aloud { "comments" } else { "silent" },
+            "duplicates": if self.join.is_some() { "join" } else { "off" },
+            "replay_for": show_duration(self.join.map_or(Duration::ZERO, |join| join.replay_for)),
         })
     }
 }
@@ -225,7 +233,9 @@ limits: { fair_by: { header: X-Api-Key }, queue_share: 40% }
 routes:
   - name: r
     match: { path: '/x/{y}', methods: [POST], hosts: [h] }
-    session: { key: [{ path: y }, { json: /a~1b }], assign: { header: X-Id }, within: [{ header: X-K }] }
+    session:
+      { key: [{ path: y }, { json: /a~1b }], assign: { header: X-Id }, within: [{ header: X-K }], reentrant: true,
+        when_busy: replace, when_busy_choices: [wait, interrupt], while_waiting: comments, duplicates: join, replay_for: 9s }
     rate_limits: [{ per: session, rate: 90/min, when_exceeded: wait }]
   - { name: rest }
 ";

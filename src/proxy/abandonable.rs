@@ -48,10 +48,13 @@ impl Future for Abandonable {
             });
         }
         let exchange = permit.exchange();
-        if exchange.poll_interrupted(cx).is_ready() {
+        if let Poll::Ready(by) = exchange.poll_ended(cx) {
+            if exchange.phase() < Phase::Running {
+                permit.give_tokens_back();
+            }
             // At once, whatever the route says. The connection is closed before turn and place pass on.
             self.both = None;
-            return Poll::Ready(Err(NoHead { refusal: Rejection::Interrupted.into(), permit: None }));
+            return Poll::Ready(Err(NoHead { refusal: Rejection::Interrupted(by).into(), permit: None }));
         }
         let failure = match (exchange.poll_upload_fault(cx), exchange.given_up()) {
             (Poll::Ready(fault), _) => Failure::Upload(fault),

@@ -11,14 +11,14 @@ use super::abandonable::{Abandonable, NoHead};
 use super::identify::{Identified, Whole};
 use super::receive::Received;
 use super::{Proxy, Refused, Serving, tunnel};
-use crate::admission::Permit;
+use crate::admission::{Permit, Rejection};
 use crate::request::exchange::UploadFault;
 use crate::response::body::{GuardedBody, ProxyBody};
 use crate::response::ending::Ending;
 use crate::response::refusal::{Refusal, set_quota};
 use crate::upstream::Upstream;
 use crate::upstream::failure::Failure;
-use crate::upstream::fields::{Framing, Inbound, Outbound, TURNWISE_SESSION, to_client, to_upstream};
+use crate::upstream::fields::{Framing, Inbound, Outbound, TURNWISE_SESSION, TURNWISE_TURN, to_client, to_upstream};
 use crate::upstream::send::{Answer, Course, Head};
 use crate::upstream::upload::Upload;
 
@@ -44,7 +44,16 @@ async fn gather(
     let timeout = permit.gates().policy.timeouts.request;
     let body = &mut identified.received.body;
     if identified.whole.is_none() && body.size_hint().exact().is_some_and(|length| length <= MAX_GATHERED) {
-        let fault = match tokio::time::timeout(timeout, body.collect()).await {
+        let exchange = permit.exchange().clone();
+        let gathered = tokio::select! {
+            gathered = tokio::time::timeout(timeout, body.collect()) => gathered,
+            by = exchange.ended() => {
+                permit.give_tokens_back();
+                drop(permit);
+                return identified.received.refuse(Rejection::Interrupted(by)).respond();
+            }
+        };
+        let fault = match gathered {
             Ok(Ok(body)) => {
                 let trailers = body.trailers().cloned();
                 identified.whole = Some(Box::new(Whole { data: body.to_bytes(), trailers }));
@@ -69,7 +78,10 @@ fn set_out(proxy: Arc<Proxy>, upstream: Arc<Upstream>, mut identified: Identifie
     let assigned = identified.assigned.as_ref().map(|assigned| assigned.1.clone());
     let upgrade = identified.received.head.upgrade.take();
     let upgrades = upgrade.is_some() && asks_upgrade(&identified.received.head.headers);
-    let (request, client) = outgoing(identified, &upstream, upgrades);
+    let (mut request, client) = outgoing(identified, &upstream, upgrades);
+    if let Some(token) = permit.turn_token() {
+        request.headers_mut().insert(TURNWISE_TURN, token);
+    }
     let sending = Abandonable::new(permit, upstream.send(proxy.pools.clone(), request, session, course));
     Box::pin(async move {
         match sending.await {
@@ -209,7 +221,7 @@ fn target(uri: Uri, host: &HeaderValue, http2: bool) -> Uri {
 
 /// Whether the client asks for another protocol that the gateway lets through. HTTP/2 by upgrade is obsolete
 /// (RFC 9113, section 3.1), and would take the requests after it out of the gateway's sight.
-fn asks_upgrade(headers: &HeaderMap) -> bool {
+pub(super) fn asks_upgrade(headers: &HeaderMap) -> bool {
     let names = |field, word: &str| {
         let lines = headers.get_all(field).iter().filter_map(|line: &HeaderValue| line.to_str().ok());
         lines.flat_map(|line| line.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))

@@ -5,21 +5,25 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body;
 use hyper::body::Incoming;
 
+use super::forward::asks_upgrade;
 use super::{Received, Refused};
+use crate::admission::nesting::Nest;
 use crate::admission::{Admission, QueueScope, Rejection, RouteGates, Visitor};
 use crate::limit::held_bytes::{BytesRefused, HeldBody};
-use crate::policy::{Anonymous, Assign, KeySource, NormalPath, Session};
+use crate::policy::{Anonymous, Assign, KeySource, NormalPath, Session, WhenBusy};
 use crate::request::exchange::UploadFault;
 use crate::request::json_pointer::set_member;
 use crate::request::{BadKey, HeadLookup, HeadView, KeyLookup, SessionKey, Tenant};
 use crate::response::refusal::Refusal;
 use crate::upstream::failure::Failure;
+use crate::upstream::fields::TURNWISE_WHEN_BUSY;
 
 /// A request whose session is known, if it has one.
 #[derive(Debug)]
@@ -41,14 +45,53 @@ pub(super) struct Whole {
 }
 
 impl Identified {
-    pub(super) fn visitor(&self, held: Option<HeldBody>) -> Visitor<'_> {
+    /// For the rate limits, which ask for less.
+    pub(super) fn rated(&self) -> Visitor<'_> {
         Visitor {
             session: self.session.as_ref(),
             client: self.received.ending.exchange().client,
             fair: self.received.fair,
             headers: &self.received.head.headers,
-            held,
+            held: None,
+            when_busy: WhenBusy::Wait,
+            nested_in: None,
+            tenant: Tenant::default(),
         }
+    }
+
+    pub(super) fn visitor(
+        &self,
+        held: Option<HeldBody>,
+        when_busy: WhenBusy,
+        nested_in: Option<Arc<Nest>>,
+    ) -> Visitor<'_> {
+        let session = session_of(self.received.gates());
+        let is_nest = nested_in.is_some() || session.is_some_and(|session| session.reentrant);
+        let tenant = if is_nest { self.tenant(self.received.gates()) } else { None };
+        Visitor { held, when_busy, nested_in, tenant: tenant.unwrap_or_default(), ..self.rated() }
+    }
+
+    /// Whose request it is, as the route of `gates` tells that; `None` where it cannot be told.
+    pub(super) fn tenant(&self, gates: &RouteGates) -> Option<Tenant> {
+        let Some(session) = session_of(gates) else { return Some(Tenant::default()) };
+        let none = Bytes::new();
+        let body = match &self.whole {
+            Some(whole) => Some(&whole.data),
+            None => self.received.body.is_end_stream().then_some(&none),
+        };
+        with_view(&self.received, &session.within, |view, path| Tenant::read(&session.within, path, view, body))
+    }
+}
+
+/// What a request does if its session is busy: its own choice, where the policy leaves it one.
+pub(super) fn when_busy(received: &Received) -> Result<WhenBusy, Refusal> {
+    let Some(session) = session_of(received.gates()) else { return Ok(WhenBusy::Wait) };
+    let mut lines = received.head.headers.get_all(TURNWISE_WHEN_BUSY).iter();
+    let Some(line) = lines.next() else { return Ok(session.when_busy) };
+    let choice = session.when_busy_choices.iter().find(|choice| choice.word().as_bytes() == line.as_bytes());
+    match choice.filter(|_| lines.next().is_none()) {
+        Some(choice) => Ok(*choice),
+        None => Err(Refusal::BadRequest("Turnwise-When-Busy is none of the route's when_busy_choices.".into())),
     }
 }
 
@@ -57,14 +100,20 @@ pub(super) fn from_head(received: Box<Received>) -> Result<Result<Identified, Bo
     let Some(session) = session_of(received.gates()) else {
         return Ok(Ok(Identified { received, session: None, whole: None, assigned: None, held: None }));
     };
-    match with_view(&received, session, |view, path| SessionKey::from_head(session, path, view)) {
+    match with_view(&received, session.sources(), |view, path| SessionKey::from_head(session, path, view)) {
         Err(bad) => Err(received.refuse(bad)),
+        Ok(HeadLookup::Known(KeyLookup::Found(_))) if joins(&received, session) => Ok(Err(received)),
         Ok(HeadLookup::Known(KeyLookup::Found(key))) => {
             Ok(Ok(Identified { received, session: Some(key), whole: None, assigned: None, held: None }))
         }
         Ok(HeadLookup::NeedsBody) => Ok(Err(received)),
         // A made-up key goes into the body, so the body must be there.
         Ok(HeadLookup::Known(KeyLookup::Absent(_))) if assigns_json(session) && !received.body.is_end_stream() => {
+            Ok(Err(received))
+        }
+        Ok(HeadLookup::Known(KeyLookup::Absent(_)))
+            if session.anonymous == Anonymous::Shared && joins(&received, session) =>
+        {
             Ok(Err(received))
         }
         Ok(HeadLookup::Known(KeyLookup::Absent(tenant))) => {
@@ -93,7 +142,8 @@ pub(super) async fn from_body(mut received: Box<Received>, admission: &Admission
         Ok(Err(refusal)) => return Err(received.refuse(refusal)),
         Err(_) => return Err(received.refuse(Failure::Upload(UploadFault::Timeout))),
     };
-    match with_view(&received, session, |view, path| SessionKey::from_whole(session, path, view, &whole.data)) {
+    match with_view(&received, session.sources(), |view, path| SessionKey::from_whole(session, path, view, &whole.data))
+    {
         Err(bad) => Err(received.refuse(bad)),
         Ok(KeyLookup::Found(key)) => {
             Ok(Identified { received, session: Some(key), whole: Some(whole), assigned: None, held: Some(held) })
@@ -102,21 +152,26 @@ pub(super) async fn from_body(mut received: Box<Received>, admission: &Admission
     }
 }
 
-fn session_of(gates: &RouteGates) -> Option<&Session> {
+pub(super) fn session_of(gates: &RouteGates) -> Option<&Session> {
     gates.policy.session.as_ref().filter(|_| !gates.policy.exempt)
+}
+
+/// Whether its body must be known, because it may be equal to another one's.
+fn joins(received: &Received, session: &Session) -> bool {
+    session.join.is_some() && !received.body.is_end_stream() && !asks_upgrade(&received.head.headers)
 }
 
 fn assigns_json(session: &Session) -> bool {
     matches!(session.assign, Some(Assign::Json(_)))
 }
 
-fn with_view<T>(
+fn with_view<'k, T>(
     received: &Received,
-    session: &Session,
+    sources: impl IntoIterator<Item = &'k KeySource>,
     read: impl FnOnce(&HeadView<'_>, &crate::policy::PathMatch) -> T,
 ) -> T {
     let head = &received.head;
-    let in_path = session.key.iter().chain(&session.within).any(|source| matches!(source, KeySource::Path(_)));
+    let in_path = sources.into_iter().any(|source| matches!(source, KeySource::Path(_)));
     // It parsed when the route was found; only keys that stand in it need it once more.
     let path = if in_path { NormalPath::parse(head.uri.path()).unwrap_or_default() } else { NormalPath::default() };
     let view = HeadView { headers: &head.headers, query: head.uri.query(), path: &path };

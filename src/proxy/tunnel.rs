@@ -42,7 +42,7 @@ pub(super) fn start(
         tokio::select! {
             () = carried => {}
             () = over(permit.since(), timeouts.total) => {}
-            () = exchange.interrupted() => {}
+            by = exchange.ended() => permit.gates().metrics.interrupted(by.word()),
         }
         drop(permit);
         ending.answered(status);

@@ -10,18 +10,24 @@
 //!               a phase that does not wait is passed through without being seen
 //! ```
 
+mod fate;
+
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use http::Method;
 
+pub use fate::EndedBy;
+
 use crate::request::RequestId;
 use crate::sync::Mutex;
 use crate::time;
+use fate::Fate;
 
 /// Bytes of interim responses that wait for the client's connection.
 const MAX_INTERIM: usize = 16 * 1024;
@@ -48,10 +54,12 @@ pub enum Phase {
     Answering,
     /// The client has gone, the upstream still works.
     Abandoned,
+    /// Shares the answer of an equal request.
+    Joined,
 }
 
 impl Phase {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Arriving,
         Self::Turn,
         Self::Rate,
@@ -61,6 +69,7 @@ impl Phase {
         Self::Running,
         Self::Answering,
         Self::Abandoned,
+        Self::Joined,
     ];
 
     /// What it waits for, in the words of the admin endpoints; `None` while it does not wait.
@@ -71,7 +80,9 @@ impl Phase {
             Self::Rate => Some("rate"),
             Self::Place => Some("place"),
             Self::Server => Some("server"),
-            Self::Arriving | Self::Connecting | Self::Running | Self::Answering | Self::Abandoned => None,
+            Self::Arriving | Self::Connecting | Self::Running | Self::Answering | Self::Abandoned | Self::Joined => {
+                None
+            }
         }
     }
 
@@ -83,6 +94,7 @@ impl Phase {
             Self::Turn | Self::Rate | Self::Place | Self::Server => "waiting",
             Self::Connecting | Self::Running | Self::Answering => "running",
             Self::Abandoned => "abandoned",
+            Self::Joined => "joined",
         }
     }
 }
@@ -113,7 +125,7 @@ pub enum GivenUp {
 #[derive(Debug)]
 pub struct Exchange {
     pub request_id: RequestId,
-    pub route: std::sync::Arc<str>,
+    pub route: Arc<str>,
     pub method: Method,
     pub client: IpAddr,
     pub arrived: Instant,
@@ -122,8 +134,7 @@ pub struct Exchange {
     phase_since: AtomicU64,
     /// Nanoseconds spent waiting in queues.
     queued: AtomicU64,
-    interrupted: AtomicBool,
-    waker: AtomicWaker,
+    fate: Fate,
     /// When the reader was handed a piece that it has not asked beyond, in nanoseconds after `arrived`; 0: it has.
     handed: AtomicU64,
     /// When the task that serves it wants to be polled again, in nanoseconds after `arrived` and one more; 0: never.
@@ -150,11 +161,15 @@ pub struct Exchange {
     /// Whether there are any: nearly always not, which costs the client's connection no lock.
     has_interim: AtomicBool,
     interim_waker: AtomicWaker,
+    /// The client was given the head of an answer before there was one.
+    aloud: AtomicBool,
+    /// The work whose answer it shares.
+    shares: OnceLock<Arc<Exchange>>,
 }
 
 impl Exchange {
     #[must_use]
-    pub fn new(request_id: RequestId, route: std::sync::Arc<str>, method: Method, client: IpAddr) -> Self {
+    pub fn new(request_id: RequestId, route: Arc<str>, method: Method, client: IpAddr) -> Self {
         Self {
             request_id,
             route,
@@ -164,8 +179,7 @@ impl Exchange {
             phase: AtomicU8::new(Phase::Arriving as u8),
             phase_since: AtomicU64::new(0),
             queued: AtomicU64::new(0),
-            interrupted: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
+            fate: Fate::default(),
             handed: AtomicU64::new(0),
             alarm: AtomicU64::new(0),
             idle: AtomicU64::new(u64::MAX),
@@ -182,6 +196,8 @@ impl Exchange {
             interim: Mutex::new(Vec::new()),
             has_interim: AtomicBool::new(false),
             interim_waker: AtomicWaker::new(),
+            aloud: AtomicBool::new(false),
+            shares: OnceLock::new(),
         }
     }
 
@@ -234,6 +250,35 @@ impl Exchange {
         Duration::from_nanos(self.upstream_took.load(Ordering::Relaxed))
     }
 
+    /// Notes that the client was given the head of an answer, and now hears how its request waits.
+    pub fn wait_aloud(&self) {
+        self.aloud.store(true, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn waits_aloud(&self) -> bool {
+        self.aloud.load(Ordering::Relaxed)
+    }
+
+    /// Notes that its answer comes from the work of an equal one.
+    pub fn share(&self, work: &Arc<Self>) {
+        if self.shares.get().is_none() {
+            self.enter(Phase::Joined);
+            self.set_work(work.clone());
+        }
+    }
+
+    /// Notes that `work` was made of it.
+    pub fn set_work(&self, work: Arc<Self>) {
+        let _ = self.shares.set(work);
+    }
+
+    /// The work that its answer comes from: another one's, or its own.
+    #[must_use]
+    pub fn work(&self) -> &Self {
+        self.shares.get().map_or(self, |work| work)
+    }
+
     /// Leaves an interim response for the client's connection to pass on. More than it should hold is dropped: interim
     /// responses are optional.
     pub fn leave_interim(&self, response: &[u8]) {
@@ -261,29 +306,40 @@ impl Exchange {
         std::mem::take(&mut interim)
     }
 
-    /// Ends it, wherever it is, by the word of an operator.
-    pub fn interrupt(&self) {
-        self.interrupted.store(true, Ordering::Release);
-        self.waker.wake();
+    /// Ends it, wherever it is. The first word counts.
+    pub fn end(&self, by: EndedBy) {
+        self.fate.end(by);
+    }
+
+    /// Ends it if no server has it yet. Whether it did, or has ended already.
+    pub fn end_unless_begun(&self, by: EndedBy) -> bool {
+        self.fate.end_unless_begun(by)
+    }
+
+    /// Begins: from now on a server may have it. `false`: it has been ended.
+    #[must_use]
+    pub fn begin(&self) -> bool {
+        self.fate.begin()
     }
 
     #[must_use]
-    pub fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Acquire)
+    pub fn ended_by(&self) -> Option<EndedBy> {
+        self.fate.ended_by()
     }
 
-    /// Ready once it was interrupted. Only the task that serves the exchange may poll this: there is one waker.
-    pub fn poll_interrupted(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_interrupted() {
-            return Poll::Ready(());
-        }
-        self.waker.register(cx.waker());
-        if self.is_interrupted() { Poll::Ready(()) } else { Poll::Pending }
+    /// Ready once somebody has ended it. Only the task that serves the exchange may poll this: there is one waker.
+    pub fn poll_ended(&self, cx: &Context<'_>) -> Poll<EndedBy> {
+        self.fate.poll_ended(cx)
     }
 
-    /// Waits until it was interrupted. Cancel safe.
-    pub async fn interrupted(&self) {
-        poll_fn(|cx| self.poll_interrupted(cx)).await;
+    /// As [`poll_ended`](Self::poll_ended), for the client's connection, which has a waker of its own.
+    pub fn poll_ended_beside(&self, cx: &Context<'_>) -> Poll<EndedBy> {
+        self.fate.poll_ended_beside(cx)
+    }
+
+    /// Waits until somebody has ended it. Cancel safe.
+    pub async fn ended(&self) -> EndedBy {
+        poll_fn(|cx| self.poll_ended(cx)).await
     }
 
     /// Notes that the reader was handed a piece of the answer.
@@ -338,6 +394,18 @@ impl Exchange {
         let handed = self.handed.load(Ordering::Relaxed);
         let idle = self.idle.load(Ordering::Relaxed);
         (handed > 0).then(|| self.at(handed.saturating_add(idle).min(self.end.load(Ordering::Relaxed))))
+    }
+
+    /// Whether all must be over by now.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.at(self.end.load(Ordering::Relaxed)) <= time::now()
+    }
+
+    /// When all must be over.
+    #[must_use]
+    pub fn end_at(&self) -> Instant {
+        self.at(self.end.load(Ordering::Relaxed))
     }
 
     /// Notes a piece of the client's body on its way; `waits`: the next one is the client's to send.
@@ -415,76 +483,4 @@ impl Exchange {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-    use std::net::Ipv4Addr;
-
-    fn exchange() -> Exchange {
-        Exchange::new(RequestId::of(&http::HeaderMap::new()), "route".into(), Method::GET, Ipv4Addr::LOCALHOST.into())
-    }
-
-    #[test]
-    fn an_interrupt_is_seen_whether_it_came_before_or_after_the_look() {
-        let exchange = exchange();
-        assert_eq!(exchange.interrupted().now_or_never(), None);
-        exchange.interrupt();
-        assert_eq!(exchange.interrupted().now_or_never(), Some(()));
-    }
-
-    #[test]
-    fn the_first_fault_of_an_upload_stays() {
-        let exchange = exchange();
-        exchange.upload_failed(UploadFault::TooLarge);
-        exchange.upload_failed(UploadFault::Broken);
-        assert_eq!(exchange.upload_fault(), Some(UploadFault::TooLarge));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_reader_is_stalled_from_the_piece_it_was_handed_until_it_asks_for_more() {
-        let exchange = exchange();
-        tokio::time::advance(Duration::from_secs(3)).await;
-        exchange.set_deadlines(Duration::from_secs(5), None);
-        exchange.handed_piece();
-        assert_eq!(exchange.reader_deadline(), Some(time::now() + Duration::from_secs(5)));
-        exchange.set_deadlines(Duration::from_secs(5), Some(time::now() + Duration::from_secs(1)));
-        assert_eq!(exchange.reader_deadline(), Some(time::now() + Duration::from_secs(1)));
-        exchange.asked_for_more();
-        assert_eq!(exchange.reader_deadline(), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_alarm_rings_once_and_not_before_its_time() {
-        let exchange = exchange();
-        assert!(exchange.alarm().is_none() && !exchange.rings());
-        let at = time::now() + Duration::from_secs(1);
-        exchange.wake_by(at);
-        assert_eq!(exchange.alarm(), Some(at));
-        assert!(!exchange.rings());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(exchange.rings());
-        assert!(exchange.alarm().is_none() && !exchange.rings());
-        exchange.wake_by(exchange.arrived);
-        exchange.no_alarm();
-        assert!(!exchange.rings());
-        exchange.wake_by(exchange.arrived - Duration::from_secs(9));
-        assert!(exchange.rings(), "what is past is due");
-    }
-
-    #[test]
-    fn interim_responses_are_taken_once() {
-        let exchange = exchange();
-        assert!(exchange.take_interim().is_empty());
-        exchange.leave_interim(b"HTTP/1.1 103 Early Hints\r\n\r\n");
-        exchange.leave_interim(b"x");
-        assert!(exchange.take_interim().ends_with(b"\r\nx"));
-        assert!(exchange.take_interim().is_empty());
-    }
-
-    #[test]
-    fn every_phase_has_its_own_number() {
-        for (number, phase) in Phase::ALL.into_iter().enumerate() {
-            assert_eq!(phase as usize, number);
-        }
-    }
-}
+mod tests;

@@ -19,7 +19,7 @@ use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
 use self::source::{Reader, Value};
-use crate::policy::{NormalPath, PathMatch, Session};
+use crate::policy::{KeySource, NormalPath, PathMatch, Session};
 
 /// The key of one session, unique among the sessions of a lane. Cheap to clone.
 ///
@@ -114,6 +114,27 @@ pub struct Tenant(Option<String>);
 impl Tenant {
     fn digest(&self) -> Option<&str> {
         self.0.as_deref()
+    }
+
+    /// Whose request it is, by what stands at `within`. `None` where that is ambiguous, is not text, or stands in a body that
+    /// is not there.
+    #[must_use]
+    pub fn read(
+        within: &[KeySource],
+        route_path: &PathMatch,
+        head: &HeadView<'_>,
+        body: Option<&Bytes>,
+    ) -> Option<Self> {
+        let reader = Reader { route_path, head, body };
+        let mut parts = Vec::with_capacity(within.len());
+        for source in within {
+            match reader.read(source).ok()? {
+                Value::InBody => return None,
+                Value::Absent => parts.push(None),
+                Value::Present(part) => parts.push(Some(part)),
+            }
+        }
+        Some(Self::of(parts.iter().map(Option::as_deref)))
     }
 
     /// Each part is told apart by its length, and an absent one from every present one.

@@ -28,8 +28,8 @@ pub fn finish(work: impl Future<Output = ()> + Send + 'static, permit: Permit) {
         let ended = tokio::select! {
             () = work => "finished",
             () = tokio::time::sleep(limit) => "cut",
-            // An operator's word ends it at once.
-            () = permit.exchange().interrupted() => "cancelled",
+            // Who ends it ends it at once.
+            _ = permit.exchange().ended() => "cancelled",
         };
         permit.gates().metrics.abandoned(ended);
         drop(permit);

@@ -23,12 +23,23 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 /// The body of every answer.
-#[derive(Debug)]
 pub enum ProxyBody {
     /// The gateway's own, or none.
     Own(Option<Bytes>),
     /// An upstream's.
     Guarded(Box<GuardedBody>),
+    /// One of the rarer kinds: shared with others, or begun before there was an answer.
+    Boxed(Pin<Box<dyn Body<Data = Bytes, Error = BodyCut> + Send>>),
+}
+
+impl fmt::Debug for ProxyBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(body) => f.debug_tuple("Own").field(body).finish(),
+            Self::Guarded(body) => f.debug_tuple("Guarded").field(body).finish(),
+            Self::Boxed(_) => f.write_str("Boxed"),
+        }
+    }
 }
 
 impl ProxyBody {
@@ -48,8 +59,10 @@ pub enum BodyCut {
     Idle,
     /// `timeouts.total` is over.
     Total,
-    /// An operator ended it.
+    /// An operator or a newer request ended it.
     Interrupted,
+    /// Others are too far ahead of its reader.
+    FellBehind,
 }
 
 impl fmt::Display for BodyCut {
@@ -59,6 +72,7 @@ impl fmt::Display for BodyCut {
             Self::Idle => "the server's answer stalled",
             Self::Total => "the answer took too long",
             Self::Interrupted => "the request was interrupted",
+            Self::FellBehind => "its reader fell too far behind the others of an answer that they share",
         })
     }
 }
@@ -164,7 +178,8 @@ impl Body for GuardedBody {
         };
         let exchange = held.permit.exchange();
         exchange.asked_for_more();
-        if exchange.poll_interrupted(cx).is_ready() {
+        if let Poll::Ready(by) = exchange.poll_ended(cx) {
+            held.permit.gates().metrics.interrupted(by.word());
             return this.cut(BodyCut::Interrupted);
         }
         match Pin::new(&mut held.answer).poll_frame(cx) {
@@ -206,7 +221,7 @@ impl Drop for GuardedBody {
         let Some(Held { answer, permit, ending }) = self.held.take() else {
             return;
         };
-        if permit.exchange().is_interrupted() {
+        if permit.exchange().ended_by().is_some() {
             drop(answer);
         } else if abandoned::finishes(permit.gates().policy.abandoned, true) {
             abandoned::finish(answer.end(), permit);
@@ -226,6 +241,7 @@ impl Body for ProxyBody {
         match self.get_mut() {
             Self::Own(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Self::Guarded(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::Boxed(body) => body.as_mut().poll_frame(cx),
         }
     }
 
@@ -233,6 +249,7 @@ impl Body for ProxyBody {
         match self {
             Self::Own(body) => body.is_none(),
             Self::Guarded(body) => body.is_end_stream(),
+            Self::Boxed(body) => body.is_end_stream(),
         }
     }
 
@@ -240,6 +257,7 @@ impl Body for ProxyBody {
         match self {
             Self::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
             Self::Guarded(body) => body.size_hint(),
+            Self::Boxed(body) => body.size_hint(),
         }
     }
 }

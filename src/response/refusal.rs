@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::admission::{QueueScope, Quota, Rejection};
 use crate::request::RequestId;
-use crate::request::exchange::UploadFault;
+use crate::request::exchange::{EndedBy, UploadFault};
 use crate::request::framing::MAX_FIELDS;
 use crate::response::body::ProxyBody;
 use crate::upstream::failure::Failure;
@@ -31,6 +31,8 @@ pub enum Refusal {
         limit: u64,
     },
     Rejected(Rejection),
+    /// The idempotency key of another request that is here or whose answer is kept.
+    IdempotencyMismatch,
     Failed(Failure),
     Draining,
     /// A bug of ours; the log has the rest.
@@ -78,6 +80,9 @@ kinds! {
     SESSION_QUEUE_FULL = "session_queue_full", TOO_MANY_REQUESTS, "Too many requests wait for this session", "http_request_denied";
     SESSION_QUEUE_TIMEOUT = "session_queue_timeout", TOO_MANY_REQUESTS, "The session's turn did not come in time", "http_request_denied";
     INTERRUPTED = "interrupted", CONFLICT, "The request was interrupted", "http_request_denied";
+    SESSION_BUSY = "session_busy", CONFLICT, "The session is busy", "http_request_denied";
+    TURN_DEADLOCK = "turn_deadlock", CONFLICT, "The turn would wait for itself", "http_request_denied";
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch", UNPROCESSABLE_ENTITY, "The Idempotency-Key is another request's", "http_request_denied";
     QUEUE_FULL = "queue_full", SERVICE_UNAVAILABLE, "Too many requests wait", "connection_limit_reached";
     KEY_TABLE_FULL = "key_table_full", SERVICE_UNAVAILABLE, "Too many sessions and clients at once", "connection_limit_reached";
     QUEUE_TIMEOUT = "queue_timeout", SERVICE_UNAVAILABLE, "No place became free in time", "connection_limit_reached";
@@ -127,6 +132,7 @@ impl Refusal {
             Self::HeadTooLarge { .. } => &HEAD_TOO_LARGE,
             Self::SessionRequired => &SESSION_REQUIRED,
             Self::BodyTooLarge { .. } => &BODY_TOO_LARGE,
+            Self::IdempotencyMismatch => &IDEMPOTENCY_MISMATCH,
             Self::Draining => &DRAINING,
             Self::Internal => &INTERNAL,
             Self::Rejected(rejection) => match rejection {
@@ -136,7 +142,9 @@ impl Refusal {
                 Rejection::QueueFull { .. } => &QUEUE_FULL,
                 Rejection::KeyTableFull { .. } => &KEY_TABLE_FULL,
                 Rejection::QueueTimeout { .. } => &QUEUE_TIMEOUT,
-                Rejection::Interrupted => &INTERRUPTED,
+                Rejection::SessionBusy | Rejection::NestedTooDeep { .. } | Rejection::EqualRuns => &SESSION_BUSY,
+                Rejection::TurnDeadlock => &TURN_DEADLOCK,
+                Rejection::Interrupted(_) => &INTERRUPTED,
             },
             Self::Failed(failure) => match failure {
                 Failure::Unavailable => &UPSTREAM_UNAVAILABLE,
@@ -169,6 +177,9 @@ impl Refusal {
             Self::BodyTooLarge { limit } => {
                 format!("The request body exceeds the route's body_limit ({limit} bytes).").into()
             }
+            Self::IdempotencyMismatch => {
+                "A request with this Idempotency-Key and another body runs, waits or was answered lately.".into()
+            }
             Self::Draining => "The gateway takes no new requests; it is finishing those it has.".into(),
             Self::Internal => "An error in the gateway ended the request; its log has the details.".into(),
             Self::Rejected(rejection) => rejection_detail(rejection),
@@ -197,6 +208,22 @@ impl Refusal {
             Self::Rejected(Rejection::RateLimited { quota, .. }) => Some(quota),
             _ => None,
         }
+    }
+
+    /// Whether certainly no server has worked on the request.
+    #[must_use]
+    pub fn is_unprocessed(&self) -> bool {
+        match self {
+            Self::Rejected(_) | Self::Draining => true,
+            Self::Failed(failure) => failure.is_unprocessed(),
+            _ => false,
+        }
+    }
+
+    /// Whether a client that repeats it by itself does harm: to the newer request, or to nobody's good.
+    fn is_not_to_be_repeated(&self) -> bool {
+        [INTERRUPTED.reason, SESSION_BUSY.reason, TURN_DEADLOCK.reason, IDEMPOTENCY_MISMATCH.reason]
+            .contains(&self.reason())
     }
 
     /// Whether the connection must not be used again.
@@ -239,7 +266,7 @@ impl Refusal {
         if let Some(wait) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, whole_seconds(wait).into());
         }
-        if matches!(self, Self::Rejected(Rejection::Interrupted)) {
+        if self.is_not_to_be_repeated() {
             // The SDKs of OpenAI and Anthropic repeat a 409 by themselves unless told not to.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
@@ -249,6 +276,15 @@ impl Refusal {
         if http1 && self.closes() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        response
+    }
+
+    /// As [`into_response`](Self::into_response), and the answer carries this among its extensions: whoever shares it can
+    /// give it to others as its own.
+    #[must_use]
+    pub fn respond(self, request_id: &RequestId, http1: bool) -> Response<ProxyBody> {
+        let mut response = self.clone().into_response(request_id, http1);
+        response.extensions_mut().insert(self);
         response
     }
 
@@ -303,7 +339,17 @@ fn rejection_detail(rejection: &Rejection) -> Cow<'static, str> {
         Rejection::QueueTimeout { waited, .. } => {
             format!("No place became free within {} (limits.queue_timeout).", seconds(*waited)).into()
         }
-        Rejection::Interrupted => "The request was ended by an operator.".into(),
+        Rejection::SessionBusy => "Another request of this session runs or waits (session.when_busy).".into(),
+        Rejection::EqualRuns => "An equal request runs, and the beginning of its answer is gone by.".into(),
+        Rejection::NestedTooDeep { most } => format!("Requests are nested at most {most} deep.").into(),
+        Rejection::TurnDeadlock => "The nested request would wait for a turn that waits for its own to end.".into(),
+        Rejection::Interrupted(by) => match by {
+            EndedBy::Operator => "The request was ended by an operator.",
+            EndedBy::Replace => "A newer request of this session took its stead.",
+            EndedBy::Interrupt => "A newer request of this session interrupted it.",
+            EndedBy::Abandoned => "Nobody waited for it any more.",
+        }
+        .into(),
     }
 }
 

@@ -220,7 +220,7 @@ impl<F: Future> Future for Watched<F> {
         }
         let exchange = &**this.exchange;
         // While its reader takes nothing, nobody looks at the body, which would hear of it.
-        if exchange.reader_deadline().is_some() && exchange.poll_interrupted(cx).is_ready() {
+        if exchange.reader_deadline().is_some() && exchange.poll_ended_beside(cx).is_ready() {
             return Poll::Ready(());
         }
         loop {

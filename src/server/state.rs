@@ -252,7 +252,10 @@ impl Connection {
 
     /// Whether octets that nobody reads now could hide its departure.
     pub fn hides_departure(&self, exchange: Option<&Exchange>) -> bool {
-        !self.answering.get() && exchange.is_some_and(|exchange| exchange.phase().waiting_for().is_some())
+        exchange.is_some_and(|exchange| {
+            let unanswered = !self.answering.get() || exchange.waits_aloud();
+            unanswered && exchange.work().phase().waiting_for().is_some()
+        })
     }
 
     /// The octet by which to find out whether a client that sends no more still listens; `None` when there is none, or
@@ -282,7 +285,7 @@ impl Connection {
     /// of it.
     pub fn is_interrupted(&self, exchange: Option<&Exchange>, cx: &Context<'_>) -> bool {
         let stalled = exchange.filter(|exchange| exchange.reader_deadline().is_some());
-        stalled.is_some_and(|exchange| exchange.poll_interrupted(cx).is_ready())
+        stalled.is_some_and(|exchange| exchange.poll_ended_beside(cx).is_ready())
     }
 
     /// What the connection waits for, and since when.

@@ -34,6 +34,10 @@ pub struct Metrics {
     pub concurrency_limit: IntGaugeVec,
     pub rejected: IntCounterVec,
     pub abandoned: IntCounterVec,
+    pub joined: IntCounterVec,
+    pub replayed: IntCounterVec,
+    pub nested: IntCounterVec,
+    pub interrupted: IntCounterVec,
     pub sessions_active: IntGauge,
     pub rate_limit_keys: IntGauge,
     pub upstream_healthy: IntGaugeVec,
@@ -102,6 +106,22 @@ impl Metrics {
                 "turnwise_abandoned_total",
                 "Requests whose client left while the upstream worked, by what became of the work.",
                 &["route", "result"],
+            ),
+            joined: r.counters(
+                "turnwise_joined_total",
+                "Requests that were answered with the answer of an equal one.",
+                &["route"],
+            ),
+            replayed: r.counters(
+                "turnwise_replayed_total",
+                "Those of them whose answer had been kept (session.replay_for).",
+                &["route"],
+            ),
+            nested: r.counters("turnwise_nested_total", "Requests nested in the turn of another one.", &["route"]),
+            interrupted: r.counters(
+                "turnwise_interrupted_total",
+                "Requests ended before their time, by what ended them: a newer request that replaced or interrupted them, or an operator.",
+                &["route", "by"],
             ),
             sessions_active: r.gauge("turnwise_sessions_active", "Sessions with a request that runs or waits."),
             rate_limit_keys: r.gauge("turnwise_rate_limit_keys", "Keys of rate limits that are remembered."),
@@ -176,6 +196,9 @@ impl Metrics {
         for result in ["finished", "cut", "cancelled"] {
             self.abandoned.with_label_values(&[name, result]);
         }
+        for counters in [&self.joined, &self.replayed, &self.nested] {
+            counters.with_label_values(&[name]);
+        }
         RouteMetrics {
             all: self.clone(),
             name: name.into(),
@@ -244,6 +267,24 @@ impl RouteMetrics {
     /// Counts one answer that the gateway gave itself.
     pub fn rejected(&self, reason: &'static str) {
         self.all.rejected.with_label_values(&[&self.name, reason]).inc();
+    }
+
+    /// Counts one that got the answer of an equal one; `kept`: which had ended already.
+    pub fn joined(&self, kept: bool) {
+        self.all.joined.with_label_values(&[&self.name]).inc();
+        if kept {
+            self.all.replayed.with_label_values(&[&self.name]).inc();
+        }
+    }
+
+    /// Counts one that is nested in another one's turn.
+    pub fn nested(&self) {
+        self.all.nested.with_label_values(&[&self.name]).inc();
+    }
+
+    /// Counts one that was ended before its time.
+    pub fn interrupted(&self, by: &'static str) {
+        self.all.interrupted.with_label_values(&[&self.name, by]).inc();
     }
 
     /// Counts what became of abandoned work.

@@ -94,7 +94,8 @@ impl Upstream {
         let Ok(mut head) = self.shared.lines.arrive(line, 1, usize::MAX, ()) else {
             return Err(NoServer);
         };
-        head.granted().await;
+        // Nobody is put out of this line.
+        let _ = head.granted().await;
         loop {
             let came_back = self.shared.slot_came_back.notified();
             tokio::pin!(came_back);

@@ -25,6 +25,8 @@ use crate::request::framing::{is_chunked, whole_number};
 use crate::request::ids::{X_REQUEST_ID, begin_trace, continue_trace};
 
 pub const TURNWISE_TURN: HeaderName = HeaderName::from_static("turnwise-turn");
+pub const TURNWISE_WHEN_BUSY: HeaderName = HeaderName::from_static("turnwise-when-busy");
+pub const TURNWISE_JOINED: HeaderName = HeaderName::from_static("turnwise-joined");
 pub const TURNWISE_SESSION: HeaderName = HeaderName::from_static("turnwise-session");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
@@ -99,6 +101,9 @@ pub fn to_upstream(headers: &mut HeaderMap, inbound: &Inbound<'_>) {
     }
     if present.has(Field::TurnwiseSession) {
         headers.remove(TURNWISE_SESSION);
+    }
+    if present.has(Field::TurnwiseWhenBusy) {
+        headers.remove(TURNWISE_WHEN_BUSY);
     }
     if present.has(Field::Expect)
         && headers.get(header::EXPECT).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"))

@@ -112,6 +112,8 @@ pub struct Course {
     room: Duration,
     /// Whether its client can be given interim responses.
     interim: bool,
+    /// It waits for no server: its route is exempt, or it is nested in what holds a place.
+    exempt: bool,
 }
 
 impl Course {
@@ -125,6 +127,7 @@ impl Course {
             total: (!total.is_zero()).then(|| time::after(permit.since(), total)),
             room,
             interim,
+            exempt: permit.gates().policy.exempt || permit.is_nested(),
         }
     }
 
@@ -169,7 +172,7 @@ impl Upstream {
             let mut tried = Vec::new();
             loop {
                 let session = session.as_ref().map(SessionKey::as_str);
-                let wanted = Wanted { session, tried: &tried, exempt: course.gates.policy.exempt };
+                let wanted = Wanted { session, tried: &tried, exempt: course.exempt };
                 let slot = match self.try_slot(&wanted) {
                     Ok(Some(slot)) => slot,
                     // Boxed, as all that is rare: a future is as large as its largest part.
@@ -245,6 +248,10 @@ impl Upstream {
                 },
             };
             let Some(whole) = request.take() else { return Tried::Failed(Failure::Broken) };
+            if !course.exchange.begin() {
+                // Somebody has ended it, and whoever polls this is about to hear of it.
+                return std::future::pending().await;
+            }
             course.exchange.enter(Phase::Running);
             course.exchange.upload_moved(false);
             let sent_at = time::now();

@@ -11,6 +11,7 @@ mod order_of_ten_thousand;
 mod queue_full;
 mod queue_timeout;
 mod side_by_side;
+mod strategies;
 mod until_the_body_ends;
 mod width;
 mod within;

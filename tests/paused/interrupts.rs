@@ -1,5 +1,7 @@
 //! An operator's word ends a request, wherever it is.
 
+use turnwise::request::exchange::EndedBy;
+
 use crate::harness::{House, later, paused, settle};
 
 fn policy(abandoned: &str) -> String {
@@ -12,14 +14,14 @@ fn policy(abandoned: &str) -> String {
 
 /// Interrupts every request that is here.
 fn interrupt_all(house: &House) {
-    house.control.admission.roll.for_each(|exchange| exchange.interrupt());
+    house.control.admission.roll.for_each(|exchange| exchange.end(EndedBy::Operator));
 }
 
 /// Interrupts whoever waits.
 fn interrupt_waiting(house: &House) {
     house.control.admission.roll.for_each(|exchange| {
         if exchange.phase().waiting_for().is_some() {
-            exchange.interrupt();
+            exchange.end(EndedBy::Operator);
         }
     });
 }
@@ -105,7 +107,7 @@ fn one_whose_client_has_gone_is_ended_too() {
         settle().await;
         assert_eq!(house.agent.running(), 1);
         let members = house.control.admission.sessions.clone();
-        members.for_each(|_, line| line.for_each(|(_, exchange)| exchange.interrupt()));
+        members.for_each(|_, line| line.for_each(|(_, member)| member.exchange.end(EndedBy::Operator)));
         settle().await;
         assert_eq!((house.agent.running(), house.control.admission.gate.in_use()), (0, 0));
         assert_eq!(house.metric("turnwise_abandoned_total", "cancelled"), 1.0);

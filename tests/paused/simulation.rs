@@ -1,8 +1,10 @@
-//! Arrivals, departures, failures and reloads at random, against a judge inside the agent.
+//! Arrivals, departures, interrupts, equal and nested requests, failures and reloads at random, against a judge inside the
+//! agent.
 //!
 //! The judge is a few lines: at no start may there be more at once than the policy in force allows, the starts of one
-//! session come in the order of its arrivals, and nothing starts twice. At the end everybody has an answer and the house is at
-//! rest. `TURNWISE_SEED=n` replays one run.
+//! session come in the order of its arrivals, nothing starts twice, and of equal requests one. Nested requests take no place
+//! and may run inside their turn, so they are not counted; how they wait for one another has a simulation of its own. At the end
+//! everybody has one answer and the house is at rest. `TURNWISE_SEED=n` replays one run.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -11,39 +13,42 @@ use crate::harness::{Asked, Door, House, later, paused, settle};
 
 /// The variable that replays one run, with a word on every step.
 const SEED: &str = "TURNWISE_SEED";
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 2000;
 const THREADS: usize = 4;
 const WIDEST: usize = 3;
 const STEPS: usize = 40;
 const SESSIONS: [&str; 4] = ["", "ann", "bob", "cid"];
 /// Path, and the upstream behind it.
-const ROUTES: [(&str, &str); 4] = [("/runs", "one"), ("/talks", "two"), ("/free", "two"), ("/rated", "one")];
+const ROUTES: [(&str, &str); 5] =
+    [("/runs", "one"), ("/talks", "two"), ("/free", "two"), ("/rated", "one"), ("/joins", "one")];
+/// How a request may want to deal with a busy session; most say nothing of it.
+const CHOICES: [&str; 8] = ["", "", "", "", "wait", "reject", "replace", "interrupt"];
 const HOSTS: [&str; 3] = ["a", "b", "c"];
 /// How long after its permit a request may begin at the agent: a connection that does not come about, and its retry.
 const DELAY: f64 = 5.0;
 
 /// xorshift64*, seeded through splitmix64.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mixed = (seed.wrapping_add(0x9E37_79B9_7F4A_7C15) ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         Self((mixed ^ (mixed >> 27)) | 1)
     }
 
     /// Below `sides`.
-    fn roll(&mut self, sides: usize) -> usize {
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % sides
     }
 
-    fn one_of<T: Copy>(&mut self, these: &[T]) -> T {
+    pub(crate) fn one_of<T: Copy>(&mut self, these: &[T]) -> T {
         these[self.roll(these.len())]
     }
 
-    fn chance(&mut self, percent: usize) -> bool {
+    pub(crate) fn chance(&mut self, percent: usize) -> bool {
         self.roll(100) < percent
     }
 }
@@ -96,9 +101,14 @@ impl Terms {
              defaults: {{abandoned: {abandoned}, abandoned_limit: 50s, timeouts: {{response: 30s, idle: 20s, total: 2m}}}}\n\
              routes:\n\
              - {{name: runs, match: {{path: /runs}}, upstream: one, concurrency: {runs}, session: {{key: [{{header: X-Session-Id}}], \
-               lane: s, concurrency: {width}, queue: {depth}, queue_timeout: {wait}s}}}}\n\
+               lane: s, concurrency: {width}, queue: {depth}, queue_timeout: {wait}s, reentrant: true, \
+               when_busy_choices: [wait, reject, replace, interrupt]}}}}\n\
+             - {{name: joins, match: {{path: /joins}}, upstream: one, session: {{key: [{{header: X-Session-Id}}], \
+               lane: s, concurrency: {width}, queue: {depth}, queue_timeout: {wait}s, duplicates: join, replay_for: 5s, \
+               when_busy_choices: [wait, reject, replace, interrupt]}}}}\n\
              - {{name: talks, match: {{path: /talks}}, upstream: two, priority: low, session: {{key: [{{header: X-Session-Id}}], \
-               lane: s, concurrency: {width}, queue: {depth}, queue_timeout: {wait}s}}}}\n\
+               lane: s, concurrency: {width}, queue: {depth}, queue_timeout: {wait}s, while_waiting: comments, \
+               when_busy_choices: [wait, reject, replace, interrupt]}}}}\n\
              - {{name: free, match: {{path: /free}}, upstream: two, concurrency: {free}, priority: high}}\n\
              - {{name: rated, match: {{path: /rated}}, upstream: one, rate_limits: [{{per: client_ip, rate: {rate}/s, burst: 2, \
                when_exceeded: wait, queue_timeout: {wait}s}}]}}\n"
@@ -178,7 +188,8 @@ impl Run {
         self.recent.retain(|(until, _)| *until > now);
         self.allow();
         match self.dice.roll(100) {
-            0..55 => self.arrive(),
+            0..47 => self.arrive(),
+            47..55 => self.nest(),
             55..67 => self.leave(),
             67..75 => self.reload(),
             75..80 => self.door(),
@@ -194,17 +205,49 @@ impl Run {
     fn arrive(&mut self) {
         let (path, upstream) = self.dice.one_of(&ROUTES);
         // Only lanes know of sessions; elsewhere the agent would count what nobody promised.
-        let session = if matches!(path, "/runs" | "/talks") { self.dice.one_of(&SESSIONS) } else { "" };
+        let session = if matches!(path, "/runs" | "/talks" | "/joins") { self.dice.one_of(&SESSIONS) } else { "" };
         let think = self.dice.one_of(&[0, 0, 1, 5, 20, 45]);
         let pieces = self.dice.roll(4);
         let every = self.dice.one_of(&[0, 1, 5, 25]);
         let then = if self.dice.chance(85) { "end" } else { self.dice.one_of(&["hang", "break"]) };
-        let target = format!("{path}?think={think}&pieces={pieces}&every={every}&then={then}");
-        let session = if session.is_empty() { String::new() } else { format!("X-Session-Id: {session}\r\n") };
-        let fields = format!("X-Id: {}\r\nX-Tag: {upstream}\r\n{session}", self.arrived);
+        let mut target = format!("{path}?think={think}&pieces={pieces}&every={every}&then={then}");
+        if path == "/joins" {
+            // Few enough that many are equal.
+            target = format!("{path}?think={}&pieces={}&every=1", [5, 20][self.dice.roll(2)], self.dice.roll(2));
+        }
+        let choice = if session.is_empty() { "" } else { self.dice.one_of(&CHOICES) };
+        let mut fields = format!("X-Id: {}\r\nX-Tag: {upstream}\r\n", self.arrived);
+        for (name, value) in [("X-Session-Id", session), ("Turnwise-When-Busy", choice)] {
+            if !value.is_empty() {
+                fields += &format!("{name}: {value}\r\n");
+            }
+        }
+        if path == "/talks" && self.dice.chance(50) {
+            fields += "Accept: text/event-stream\r\n";
+        }
         let client = 1 + self.dice.roll(3) as u8;
-        self.tell(|| format!("{} arrives: {target} {session:?}", self.arrived));
+        self.tell(|| format!("{} arrives: {target} {fields:?}", self.arrived));
         let asked = self.house.ask_from(client, "GET", &target, &fields, "");
+        self.asked.push(Arrived { number: self.arrived, asked });
+        self.arrived += 1;
+    }
+
+    /// One of those at work makes a request of its own.
+    fn nest(&mut self) {
+        let at_work: Vec<String> = self.house.agent.tokens_at_work();
+        if at_work.is_empty() {
+            return;
+        }
+        let token = &at_work[self.dice.roll(at_work.len())];
+        let path = self.dice.one_of(&["/runs", "/talks", "/free"]);
+        let session = self.dice.one_of(&SESSIONS[1..]);
+        let target = format!("{path}?think={}", self.dice.one_of(&[0, 1, 10]));
+        let fields = format!(
+            "X-Id: {}\r\nX-Uncounted: 1\r\nX-Session-Id: {session}\r\nTurnwise-Turn: {token}\r\n",
+            self.arrived
+        );
+        self.tell(|| format!("{} is nested: {target} {session}", self.arrived));
+        let asked = self.house.ask_from(9, "GET", &target, &fields, "");
         self.asked.push(Arrived { number: self.arrived, asked });
         self.arrived += 1;
     }
@@ -240,8 +283,13 @@ impl Run {
         self.calm = self.calm && door == Door::Open;
     }
 
-    /// Nobody waits for a place unless something is full.
+    /// Nobody waits for a place unless something is full. A place that is kept for what is nested in its request is one
+    /// that the agent does not see.
     fn fully_used(&self) {
+        let nests = self.house.control.admission.nesting.all();
+        if nests.iter().any(|nest| nest.parent().is_some()) {
+            return;
+        }
         let gate = &self.house.control.admission.gate;
         if gate.waiting() > 0 && self.calm {
             let agent = &self.house.agent;
@@ -259,7 +307,7 @@ impl Run {
         for seen in self.house.agent.seen() {
             let id: usize = seen.id.parse().expect("all have an id");
             all.push(id);
-            if seen.session.is_empty() || self.terms.wide {
+            if seen.session.is_empty() || seen.uncounted || self.terms.wide {
                 continue;
             }
             let before = last.insert(seen.session.clone(), id);
@@ -280,7 +328,7 @@ impl Run {
         for one in self.asked.drain(..) {
             assert!(one.asked.is_answered(), "{} still waits", one.number);
             let answer = one.asked.answer().await;
-            assert!([200, 429, 502, 503, 504].contains(&answer.status), "{answer:?}");
+            assert!([200, 409, 429, 502, 503, 504].contains(&answer.status), "{answer:?}");
         }
         self.house.at_rest().await;
     }

@@ -104,6 +104,16 @@ impl Counts {
         &self.pieces[piece].get().expect("scopes are named by the table that has them")[place]
     }
 
+    /// How many places there may be in all.
+    pub fn limit(&self) -> usize {
+        (self.global.word() >> LIMIT_BITS) as usize
+    }
+
+    /// How many there may be in one scope.
+    pub fn limit_of(&self, scope: Scope) -> usize {
+        (self.of(scope).word() >> LIMIT_BITS) as usize
+    }
+
     /// Takes a place in all three scopes or in none, if nobody waits at that moment.
     pub fn take_unless_waited_for(&self, wish: Wish) -> bool {
         // Most of those that find no room find it out here, and touch nothing.

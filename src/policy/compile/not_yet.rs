@@ -1,9 +1,6 @@
 //! What the policy file has words for and this version does not do. Stating that it is off is accepted, anything else
 //! is refused: a limit or a promise that is silently ignored would be worse than none.
 
-use std::time::Duration;
-
-use super::ANY_TIME;
 use crate::config::{Cursor, Fault, Fields};
 
 /// How a key may say that it is off.
@@ -12,8 +9,6 @@ enum Off {
     Absent,
     False,
     Null,
-    ZeroTime,
-    EmptyList,
     /// The first of the words it knows.
     FirstOf(&'static [&'static str]),
 }
@@ -33,14 +28,6 @@ pub(super) const TOP: &[NotYet] = &[not_yet("background", Off::Absent)];
 pub(super) const LISTENER: &[NotYet] = &[not_yet("tls", Off::Null), not_yet("proxy_protocol", Off::False)];
 pub(super) const UPSTREAM: &[NotYet] = &[not_yet("tls", Off::Null)];
 pub(super) const ROUTE: &[NotYet] = &[not_yet("background", Off::FirstOf(&["off", "prefer", "always"]))];
-pub(super) const SESSION: &[NotYet] = &[
-    not_yet("when_busy", Off::FirstOf(&["wait", "reject", "replace", "interrupt"])),
-    not_yet("when_busy_choices", Off::EmptyList),
-    not_yet("reentrant", Off::False),
-    not_yet("while_waiting", Off::FirstOf(&["silent", "comments"])),
-    not_yet("duplicates", Off::FirstOf(&["off", "join"])),
-    not_yet("replay_for", Off::ZeroTime),
-];
 /// `https://` in the address of a server.
 pub(super) const HTTPS_SERVERS: bool = false;
 
@@ -70,16 +57,6 @@ fn refuse_one(cursor: Cursor<'_>, key: &str, off: &Off) {
         Off::False => {
             if cursor.bool() == Some(true) {
                 cursor.problem(fault(&key).hint("write `false`"));
-            }
-        }
-        Off::ZeroTime => {
-            if cursor.duration(ANY_TIME).is_some_and(|time| time > Duration::ZERO) {
-                cursor.problem(fault(&key).hint("write `0s`"));
-            }
-        }
-        Off::EmptyList => {
-            if cursor.items().is_some_and(|items| !items.is_empty()) {
-                cursor.problem(fault(&key).hint("write `[]`"));
             }
         }
         Off::FirstOf(words) => {

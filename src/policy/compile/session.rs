@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{MAX_COUNT, SOME_TIME, http_words, name, not_yet, one_key, unknown};
+use super::{ANY_TIME, MAX_COUNT, SOME_TIME, http_words, name, one_key, unknown};
 use crate::config::{Cursor, Fault, Fields};
-use crate::policy::{Anonymous, Assign, KeySource, PathMatch, Segment, Session};
+use crate::policy::{Anonymous, Assign, Join, KeySource, PathMatch, Segment, Session, WhenBusy};
 
 const SESSION: [&str; 14] = [
     "key",
@@ -46,7 +46,6 @@ pub(super) enum Whose<'a> {
 /// `None` after a problem, and always for `defaults`.
 pub(super) fn session(cursor: Cursor<'_>, whose: Whose<'_>) -> Option<Session> {
     let fields = cursor.fields(&SESSION)?;
-    not_yet::refuse(fields, not_yet::SESSION);
     let key = key(fields, whose);
     let within = fields.or("within", Vec::new(), |cursor| sources(cursor, whose));
     let lane = fields.nullable("lane", name).map(Arc::from);
@@ -56,6 +55,11 @@ pub(super) fn session(cursor: Cursor<'_>, whose: Whose<'_>) -> Option<Session> {
     let concurrency = fields.or("concurrency", 1, |cursor| cursor.integer(1..=MAX_COUNT));
     let queue = fields.or("queue", 32, |cursor| cursor.integer(1..=MAX_COUNT));
     let queue_timeout = fields.or("queue_timeout", Duration::from_secs(60), |cursor| cursor.duration(SOME_TIME));
+    let when_busy = fields.or("when_busy", WhenBusy::Wait, |cursor| cursor.word(&WhenBusy::WORDS));
+    let when_busy_choices = fields.or("when_busy_choices", Vec::new(), choices);
+    let reentrant = fields.or("reentrant", false, Cursor::bool);
+    let waits_aloud = fields.or("while_waiting", false, |cursor| cursor.word(&[("silent", false), ("comments", true)]));
+    let join = join(fields);
     let Whose::Route { name, .. } = whose else { return None };
     Some(Session {
         key: key?,
@@ -66,7 +70,38 @@ pub(super) fn session(cursor: Cursor<'_>, whose: Whose<'_>) -> Option<Session> {
         concurrency: NonZeroU32::new(concurrency).unwrap_or(NonZeroU32::MIN),
         queue,
         queue_timeout,
+        when_busy,
+        when_busy_choices,
+        reentrant,
+        waits_aloud,
+        join,
     })
+}
+
+fn choices(cursor: Cursor<'_>) -> Option<Vec<WhenBusy>> {
+    let items = cursor.items_up_to(WhenBusy::WORDS.len())?;
+    let mut choices = Vec::with_capacity(items.len());
+    for item in items {
+        let choice = item.word(&WhenBusy::WORDS)?;
+        if choices.contains(&choice) {
+            item.problem(Fault::new("this choice stands in the list already"));
+        }
+        choices.push(choice);
+    }
+    Some(choices)
+}
+
+fn join(fields: Fields<'_>) -> Option<Join> {
+    let joins = fields.or("duplicates", false, |cursor| cursor.word(&[("off", false), ("join", true)]));
+    let replay_for = fields.or("replay_for", Duration::ZERO, |cursor| cursor.duration(ANY_TIME));
+    if !joins
+        && replay_for > Duration::ZERO
+        && let Some(cursor) = fields.get("replay_for")
+    {
+        let fault = Fault::new("no answer is kept: `replay_for` is for `duplicates: join`");
+        cursor.warning(fault.hint("add `duplicates: join`"));
+    }
+    joins.then_some(Join { replay_for })
 }
 
 fn key(fields: Fields<'_>, whose: Whose<'_>) -> Option<Vec<KeySource>> {

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::policy::{
-    Abandoned, Anonymous, Assign, Balance, FairBy, KeySource, PathMatch, Priority, RatePer, Segment, WhenExceeded,
+    Abandoned, Anonymous, Assign, Balance, FairBy, Join, KeySource, PathMatch, Priority, RatePer, Segment, WhenBusy,
+    WhenExceeded,
 };
 
 const SMALLEST: &str = "upstreams: {agents: {servers: ['http://127.0.0.1:8000']}}";
@@ -317,17 +318,10 @@ fn a_route_that_nothing_reaches_is_a_warning() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_and_its_absence_may_be_stated() {
-    let session = |text: &str| with_route(&format!("session: {{key: [{{query: q}}], {text}}}"));
     let upstream = |text: &str| format!("upstreams: {{a: {{servers: ['http://a'], {text}}}}}");
     for text in [
         format!("{SMALLEST}\nbackground: {{workers: 5}}"),
         with_route("background: prefer"),
-        session("when_busy: replace"),
-        session("when_busy_choices: [reject]"),
-        session("reentrant: true"),
-        session("while_waiting: comments"),
-        session("duplicates: join"),
-        session("replay_for: 5s"),
         upstream("tls: {ca: /ca.pem}"),
         "upstreams: {a: {servers: ['https://a']}}".to_owned(),
         format!("{SMALLEST}\nlisten: [{{address: ':80', tls: {{cert: c, key: k}}}}]"),
@@ -335,13 +329,30 @@ fn what_is_not_there_yet_is_refused_and_its_absence_may_be_stated() {
     ] {
         says(&text, "is not available in this version of Turnwise");
     }
-    policy(&session(
-        "when_busy: wait, when_busy_choices: [], reentrant: false, while_waiting: silent, duplicates: off, replay_for: 0s",
-    ));
     policy(&upstream("tls: null"));
     policy(&with_route("background: off"));
-    says(&session("when_busy: rejct"), "did you mean `reject`?");
     says(&with_route("background: false"), "must be `off` or `prefer` or `always`, not `false`");
+}
+
+#[test]
+fn what_a_busy_session_does_is_checked() {
+    let session = |text: &str| with_route(&format!("session: {{key: [{{query: q}}], {text}}}"));
+    let of = |text: &str| policy(&session(text)).routes[0].session.clone().expect("a session");
+    let silent = of("queue: 1");
+    assert_eq!(
+        (silent.when_busy, silent.reentrant, silent.waits_aloud, silent.join),
+        (WhenBusy::Wait, false, false, None)
+    );
+    let all = of("when_busy: interrupt, when_busy_choices: [reject, wait], reentrant: true, while_waiting: comments, \
+                  duplicates: join, replay_for: 5s");
+    assert_eq!((all.when_busy, all.reentrant, all.waits_aloud), (WhenBusy::Interrupt, true, true));
+    assert_eq!(all.when_busy_choices, [WhenBusy::Reject, WhenBusy::Wait]);
+    assert_eq!(all.join, Some(Join { replay_for: Duration::from_secs(5) }));
+    says(&session("when_busy: rejct"), "did you mean `reject`?");
+    says(&session("when_busy_choices: [wait, wait]"), "stands in the list already");
+    says(&session("when_busy_choices: [leave]"), "must be `wait` or `reject`");
+    says(&session("while_waiting: coments"), "did you mean `comments`?");
+    assert!(warnings(&session("replay_for: 5s"))[0].contains("is for `duplicates: join`"));
 }
 
 #[test]

@@ -92,6 +92,11 @@ fn session(key: &[KeySource], within: &[KeySource]) -> Session {
         concurrency: NonZeroU32::MIN,
         queue: 1,
         queue_timeout: Duration::from_secs(1),
+        when_busy: crate::policy::WhenBusy::Wait,
+        when_busy_choices: Vec::new(),
+        reentrant: false,
+        waits_aloud: false,
+        join: None,
     }
 }
 

@@ -136,6 +136,11 @@ mod tests {
             concurrency: NonZeroU32::MIN,
             queue: 1,
             queue_timeout: SECOND,
+            when_busy: crate::policy::WhenBusy::Wait,
+            when_busy_choices: Vec::new(),
+            reentrant: false,
+            waits_aloud: false,
+            join: None,
         }
     }
 

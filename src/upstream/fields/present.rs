@@ -27,6 +27,7 @@ pub(super) enum Field {
     Tracestate,
     TurnwiseTurn,
     TurnwiseSession,
+    TurnwiseWhenBusy,
     /// One of the most common fields of the rest, which pass as they are.
     Plain,
 }
@@ -71,6 +72,7 @@ impl Field {
             "tracestate" => Self::Tracestate,
             "turnwise-turn" => Self::TurnwiseTurn,
             "turnwise-session" => Self::TurnwiseSession,
+            "turnwise-when-busy" => Self::TurnwiseWhenBusy,
             _ => return None,
         })
     }

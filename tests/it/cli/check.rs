@@ -102,10 +102,6 @@ fn what_makes_no_sense_is_refused() {
 fn a_feature_that_is_not_there_yet_is_refused_and_not_ignored() {
     let route = |more: &str| format!("{SMALLEST}routes:\n  - {{ name: a, upstream: agents, {more} }}\n");
     wrong(&route("background: prefer"), "routes[0].background");
-    wrong(&route("session: { key: [{ header: X }], when_busy: reject }"), "routes[0].session.when_busy");
-    wrong(&route("session: { key: [{ header: X }], reentrant: true }"), "routes[0].session.reentrant");
-    wrong(&route("session: { key: [{ header: X }], while_waiting: comments }"), "routes[0].session.while_waiting");
-    wrong(&route("session: { key: [{ header: X }], duplicates: join }"), "routes[0].session.duplicates");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! | `every` | seconds before each piece | 0 |
 //! | `then` | after the last piece: `end`, `hang`, `break` | `end` |
 //! | `status` | of the response | 200 |
+//! | `type` | its content type | none |
 //!
 //! It reads the whole request before it thinks, and stops when it is hung up on.
 
@@ -55,6 +56,10 @@ pub struct Seen {
     pub session: String,
     pub id: String,
     pub host: String,
+    /// Its `Turnwise-Turn`.
+    pub token: String,
+    /// It is counted in no tag (its `X-Uncounted`).
+    pub uncounted: bool,
     /// Whether it was hung up on.
     pub hung_up: bool,
 }
@@ -101,6 +106,13 @@ impl Agent {
         self.state().seen.iter().map(|seen| seen.id.clone()).collect()
     }
 
+    /// The `Turnwise-Turn` of each request that is at work and has one.
+    pub fn tokens_at_work(&self) -> Vec<String> {
+        let state = self.state();
+        let at_work = state.seen.iter().filter(|seen| !seen.token.is_empty() && state.at_work.contains(&seen.id));
+        at_work.map(|seen| seen.token.clone()).collect()
+    }
+
     pub fn running(&self) -> usize {
         self.now("all")
     }
@@ -140,6 +152,10 @@ impl Agent {
             }
         }
         let id = header("x-id");
+        let uncounted = !header("x-uncounted").is_empty();
+        if uncounted {
+            tags.clear();
+        }
         let mut state = self.state();
         let state = &mut *state;
         for tag in &tags {
@@ -157,7 +173,8 @@ impl Agent {
         }
         let host = host.to_owned();
         state.at_work.push(id.clone());
-        state.seen.push(Seen { session, id, host, hung_up: false });
+        let token = header("turnwise-turn");
+        state.seen.push(Seen { session, id, host, token, uncounted, hung_up: false });
         Work { agent: self.clone(), number: state.seen.len() - 1, tags, done: false }
     }
 
@@ -167,7 +184,9 @@ impl Agent {
         request: Request<Incoming>,
     ) -> Result<Response<UnsyncBoxBody<Bytes, io::Error>>, Infallible> {
         let work = self.begin(&host, &request);
-        let script = Script::of(request.uri().query().unwrap_or(""));
+        let query = request.uri().query().unwrap_or("").to_owned();
+        let script = Script::of(&query);
+        let kind = query.split('&').find_map(|part| part.strip_prefix("type="));
         if request.into_body().collect().await.is_err() {
             // The body broke; nobody waits for this answer.
             return Ok(Response::new(http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()));
@@ -192,6 +211,9 @@ impl Agent {
             Some((Ok(Frame::data(piece)), (work, script, sent + 1)))
         }));
         let mut response = Response::new(body.boxed_unsync());
+        if let Some(kind) = kind {
+            response.headers_mut().insert(http::header::CONTENT_TYPE, kind.parse().expect("a field value"));
+        }
         *response.status_mut() = http::StatusCode::from_u16(status).expect("scripts name valid codes");
         Ok(response)
     }
