@@ -1,12 +1,15 @@
 //! The command line: arguments in, exit codes out.
 
 mod check;
+mod demo;
 mod explain;
+mod stress;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use http::{HeaderName, HeaderValue};
 
 use crate::control::drain::Drained;
 use crate::gateway::serve::{Ended, serve};
@@ -30,6 +33,10 @@ enum Command {
     Check(Check),
     /// Say which route, session key, limits, timeouts and upstream a request would get, and why.
     Explain(explain::Explain),
+    /// See what it does: a sample agent under load, directly and through the gateway.
+    Demo(demo::Demo),
+    /// Put load on an agent API, and find out whether its turns were turns.
+    Stress(Box<stress::Stress>),
 }
 
 #[derive(Debug, Args)]
@@ -69,6 +76,8 @@ enum Format {
 const OK: u8 = 0;
 /// The gateway did not start, the policy does not hold, or no route matches.
 const FAILED: u8 = 1;
+/// Arguments that do not go together.
+const USAGE: u8 = 2;
 /// `drain_timeout` cut something.
 const CUT: u8 = 3;
 /// Ended by a second signal.
@@ -82,8 +91,18 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => run(serve),
         Command::Check(check) => check::check(&check.policy.file, check.format == Format::Json),
         Command::Explain(explain) => explain.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Stress(stress) => stress.run(),
     };
     ExitCode::from(code)
+}
+
+/// `Name: value`, as an argument.
+fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("a field is written `Name: value`")?;
+    let name = name.trim().parse().map_err(|_| format!("`{name}` is no field name"))?;
+    let value = value.trim().parse().map_err(|_| format!("`{value}` is no field value"))?;
+    Ok((name, value))
 }
 
 fn run(arguments: Serve) -> u8 {

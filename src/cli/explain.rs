@@ -27,18 +27,11 @@ pub(super) struct Explain {
     #[arg(value_name = "URL")]
     url: Uri,
     /// A field of the request.
-    #[arg(short = 'H', long = "header", value_name = "K: V", value_parser = field)]
+    #[arg(short = 'H', long = "header", value_name = "K: V", value_parser = super::field)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The body. Without a Content-Type field it counts as JSON.
     #[arg(short = 'd', long = "data", value_name = "BODY")]
     body: Option<String>,
-}
-
-fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("a field is written `Name: value`")?;
-    let name = name.trim().parse().map_err(|_| format!("`{name}` is no field name"))?;
-    let value = value.trim().parse().map_err(|_| format!("`{value}` is no field value"))?;
-    Ok((name, value))
 }
 
 impl Explain {

@@ -1,8 +1,10 @@
 //! The command line.
 
 mod check;
+mod demo;
 mod explain;
 mod startup;
+mod stress;
 mod usage;
 
 use std::path::PathBuf;
