@@ -1,7 +1,7 @@
 use crate::harness::command::turnwise;
 use crate::harness::{eventually, get};
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::harness::Connection;
 use crate::harness::gateway::BINARY;
@@ -27,15 +27,26 @@ fn directly_the_agent_fails_and_through_the_gateway_it_loses_nothing() {
     }
 }
 
+/// Told to end in any case: it has a gateway to end.
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        if let Ok(None) = self.0.try_wait() {
+            let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+            within(std::time::Duration::from_secs(20), || matches!(self.0.try_wait(), Ok(Some(_))));
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}
+
 #[test]
 fn it_stays_up_and_says_what_to_try_until_it_is_ended() {
-    let mut child = Command::new(BINARY)
-        .arg("demo")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the binary");
+    let spawned =
+        Command::new(BINARY).arg("demo").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut demo = Demo(spawned.expect("the binary"));
+    let child = &mut demo.0;
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut admin = None;
     for line in lines {
