@@ -15,7 +15,7 @@
 //! after that nobody joins any more; unless the answer is to be [kept](Keep), and all such take no more than
 //! [`KEPT_BYTES`]: the oldest make room. At most [`KEPT_ANSWERS`] are kept when they have ended.
 //!
-//! Lock order: the table, or one answer; never both at once.
+//! Lock order: the table, then one answer.
 
 mod shared;
 
@@ -113,7 +113,8 @@ impl<W, H: Clone, P: Clone> Joining<W, H, P> {
     /// Joins an equal request, or is the first.
     pub fn enter(self: &Arc<Self>, likeness: Likeness, keep: Keep, now: Instant) -> Entered<W, H, P> {
         let mut table = self.table.lock();
-        table.forget_if(likeness.key, |entry| entry.kept.is_some_and(|until| until <= now));
+        // One that has broken off is nobody's equal any more, also before its writer has gone.
+        table.forget_if(likeness.key, |entry| entry.kept.is_some_and(|until| until <= now) || entry.shared.is_cut());
         if let Some(entry) = table.entries.get(&likeness.key) {
             let (shared, kept) = (entry.shared.clone(), entry.kept.is_some());
             if entry.body != likeness.body {
@@ -195,8 +196,14 @@ impl<W, H, P> Lead<W, H, P> {
         self.shared.begin(head, whole);
     }
 
+    /// Lets nobody join any more, whatever becomes of the answer.
+    pub fn withdraw(&mut self) {
+        self.keep_not();
+        self.forget();
+    }
+
     /// Says that the answer is none to keep.
-    pub fn keep_not(&mut self) {
+    fn keep_not(&mut self) {
         self.keeps = false;
         self.afterwards = Duration::ZERO;
         self.shared.keep_not();
@@ -245,8 +252,8 @@ impl<W, H, P> Lead<W, H, P> {
 
 impl<W, H, P> Drop for Lead<W, H, P> {
     fn drop(&mut self) {
-        self.shared.end(End::Cut);
         self.forget();
+        self.shared.end(End::Cut);
     }
 }
 

@@ -142,7 +142,8 @@ impl Carrier {
         drop(serving);
         let (mut head, mut body) = response.into_parts();
         if let Some(refusal) = head.extensions.remove::<Refusal>() {
-            self.lead.keep_not();
+            // Only those are refused who have joined by now: whoever comes later is let in or refused for itself.
+            self.lead.withdraw();
             self.lead.begin(Answered::Refused(refusal), false);
             return;
         }

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::admission::Permit;
+use crate::request::exchange::EndedBy;
 use crate::response::abandoned;
 use crate::response::ending::Ending;
 use crate::time;
@@ -179,7 +180,10 @@ impl Body for GuardedBody {
         let exchange = held.permit.exchange();
         exchange.asked_for_more();
         if let Poll::Ready(by) = exchange.poll_ended(cx) {
-            held.permit.gates().metrics.interrupted(by.word());
+            // What nobody waits for any more is counted as abandoned.
+            if by != EndedBy::Abandoned {
+                held.permit.gates().metrics.interrupted(by.word());
+            }
             return this.cut(BodyCut::Interrupted);
         }
         match Pin::new(&mut held.answer).poll_frame(cx) {

@@ -234,6 +234,7 @@ fn who_comes_back_finds_its_work_going_on() {
         later(2.0).await;
         assert_eq!(house.agent.running(), 0);
         assert_eq!(house.metric("turnwise_abandoned_total", "cut"), 1.0);
+        assert_eq!(house.metric("turnwise_interrupted_total", ""), 0.0);
         later(20.0).await;
         house.at_rest().await;
     });

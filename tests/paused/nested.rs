@@ -1,5 +1,8 @@
 //! Requests that a running request makes.
 
+use turnwise::admission::nesting::Token;
+use turnwise::request::exchange::EndedBy;
+
 use crate::harness::{Asked, House, assert_took, later, paused, settle, timed};
 
 /// One place in all, so that nothing goes on that would need another.
@@ -226,6 +229,25 @@ fn who_interrupts_a_turn_that_waits_for_it_is_no_deadlock() {
             assert_eq!(one.answer().await.reason(), "interrupted");
         }
         assert_eq!(ours.status().await, 200);
+        house.at_rest().await;
+    });
+}
+
+#[test]
+fn nothing_is_nested_any_more_in_a_turn_that_was_ended() {
+    paused(async {
+        let house = House::with_one_agent(POLICY);
+        let outer = house.turn("s", "outer", "/?think=50");
+        settle().await;
+        let token = token(&house, "outer").parse().ok().as_ref().and_then(Token::read).expect("a token");
+        // Held on to, as by something nested in it that has not heard of its end yet.
+        let held = house.control.admission.nesting.find(token).expect("a turn that runs");
+        held.exchange().end(EndedBy::Operator);
+        let late = nested(&house, "outer", "s", "late", "/").answer().await;
+        assert_eq!((late.status, late.reason()), (409, "interrupted".into()));
+        assert_eq!(outer.answer().await.reason(), "interrupted");
+        assert_eq!(house.agent.order(), ["outer"]);
+        drop(held);
         house.at_rest().await;
     });
 }

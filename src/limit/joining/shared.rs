@@ -109,6 +109,10 @@ impl<W, H, P> Shared<W, H, P> {
         });
     }
 
+    pub(super) fn is_cut(&self) -> bool {
+        self.state.lock().end == Some(End::Cut)
+    }
+
     pub(super) fn keep_not(&self) {
         self.change(|state| {
             if std::mem::replace(&mut state.keeps, false) {
