@@ -226,7 +226,8 @@ impl<W, H, P> Lead<W, H, P> {
         }
         let mut table = self.joining.table.lock();
         while table.kept.len() >= KEPT_ANSWERS && table.forget_oldest() {}
-        if let Some(entry) = table.entries.get_mut(&self.key) {
+        // Another one may have come to the key of an answer that was withdrawn or had broken off.
+        if let Some(entry) = table.entries.get_mut(&self.key).filter(|entry| entry.number == self.number) {
             entry.kept = Some(now + self.afterwards);
             table.kept.push_back((self.key, self.number));
         }

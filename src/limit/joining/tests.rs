@@ -89,6 +89,18 @@ fn an_answer_that_breaks_off_is_never_whole_and_can_be_joined_no_more() {
 }
 
 #[test]
+fn one_that_has_come_to_the_key_since_is_not_kept_by_the_end_of_another() {
+    let joining = Arc::new(OurJoining::default());
+    let (mut left, follower) = leads(&joining, 1, 0);
+    left.afterwards = Duration::from_secs(9);
+    drop(follower);
+    assert!(left.stop_if_deserted());
+    let (_anew, _follower) = leads(&joining, 1, 0);
+    left.finish(Instant::now());
+    assert!(joining.table.lock().entries.values().all(|entry| entry.kept.is_none()));
+}
+
+#[test]
 fn whoever_comes_after_the_end_of_one_that_is_still_being_written_begins_anew() {
     let joining = Arc::new(OurJoining::default());
     let (left, follower) = leads(&joining, 1, 0);
