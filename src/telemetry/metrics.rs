@@ -46,6 +46,7 @@ pub struct Metrics {
     pub upstream_errors: IntCounterVec,
     pub upstream_retries: IntCounterVec,
     pub connections: IntGaugeVec,
+    pub connections_turned_away: IntCounterVec,
     pub config_successful: IntGauge,
     pub config_success_time: Gauge,
     pub config_reloads: IntCounterVec,
@@ -151,6 +152,11 @@ impl Metrics {
                 &["upstream"],
             ),
             connections: r.gauges("turnwise_connections", "Open client connections.", &["listener"]),
+            connections_turned_away: r.counters(
+                "turnwise_connections_turned_away_total",
+                "Connections that ended in their PROXY protocol header or in their TLS handshake.",
+                &["listener"],
+            ),
             config_successful: r
                 .gauge("turnwise_config_last_reload_successful", "1 if the last (re)load of the policy succeeded."),
             config_success_time: r.float(
