@@ -25,12 +25,12 @@ use crate::server::Stage;
 use crate::server::accept::ConnectionSlots;
 use crate::sync::Mutex;
 use crate::telemetry::metrics::{Metrics, NO_ROUTE};
+use crate::time;
+use crate::tls;
 use crate::upstream::connect::Dial;
 use crate::upstream::fields::KnownFields;
 use crate::upstream::pool::Pools;
 use crate::upstream::registry::Registry;
-use crate::time;
-use crate::tls;
 
 /// The wired parts of a gateway. Shared by workers, admin port and whoever reloads.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::workers::{self, Listening};
 use crate::admin;
+use crate::admission::{Leak, Ledger};
 use crate::config::Problems;
 use crate::control::Control;
 use crate::control::drain::Drained;
@@ -165,10 +166,16 @@ fn reload(control: &Arc<Control>) {
 
 async fn sweep(control: Arc<Control>) {
     let mut ticks = tokio::time::interval(SWEEP);
+    let mut ledger = Ledger::default();
     loop {
         ticks.tick().await;
         control.admission.sweep_in_parts();
         control.answers.sweep(time::now());
+        for leak in ledger.audit(&control.admission) {
+            control.metrics.permit_leaks.inc_by(leak.count as u64);
+            let Leak { what, route, request_id, count } = leak;
+            tracing::error!(what, %route, request_id, count, "nobody holds what is taken: this is a fault of the gateway");
+        }
     }
 }
 

@@ -38,6 +38,7 @@ pub struct Metrics {
     pub replayed: IntCounterVec,
     pub nested: IntCounterVec,
     pub interrupted: IntCounterVec,
+    pub permit_leaks: IntCounter,
     pub sessions_active: IntGauge,
     pub rate_limit_keys: IntGauge,
     pub upstream_healthy: IntGaugeVec,
@@ -123,6 +124,10 @@ impl Metrics {
                 "turnwise_interrupted_total",
                 "Requests ended before their time, by what ended them: a newer request that replaced or interrupted them, or an operator.",
                 &["route", "by"],
+            ),
+            permit_leaks: r.counter(
+                "turnwise_permit_leaks_total",
+                "Turns and places that nobody holds and that never went back. Anything but 0 is a fault of the gateway.",
             ),
             sessions_active: r.gauge("turnwise_sessions_active", "Sessions with a request that runs or waits."),
             rate_limit_keys: r.gauge("turnwise_rate_limit_keys", "Keys of rate limits that are remembered."),
@@ -361,6 +366,10 @@ impl Register {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.add(IntGaugeVec::new(Opts::new(name, help), labels).expect("constant names are valid"))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::new(name, help).expect("constant names are valid"))
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
