@@ -83,6 +83,12 @@ impl Inspector {
         self.line = Vec::new();
     }
 
+    /// Whether it is not known any more where heads begin.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.state == State::Lost
+    }
+
     /// Whether a head has begun and not ended.
     #[must_use]
     pub fn is_in_head(&self) -> bool {
@@ -172,7 +178,10 @@ impl Inspector {
             State::Head => self.head_line(text, bare, seen),
             // Whether hyper takes it for the end of the line is not ours to guess.
             _ if bare => self.lose_track(),
-            State::ChunkSize => self.state = chunk_size(text).map_or(State::Lost, |(size, _)| next_of_chunk(size)),
+            State::ChunkSize => {
+                let size = chunk_size(text).filter(|(_, extension)| !extension.iter().any(is_control));
+                self.state = size.map_or(State::Lost, |(size, _)| next_of_chunk(size));
+            }
             State::ChunkEnd => self.state = if text.is_empty() { State::ChunkSize } else { State::Lost },
             State::Trailers if text.is_empty() => self.state = State::Head,
             State::Trailers | State::Length(_) | State::ChunkData(_) | State::Opaque | State::Lost => {}
@@ -187,6 +196,10 @@ impl Inspector {
         if !head.begun {
             // Empty lines before the request line are ignored (RFC 9112, section 2.2).
             head.begun = !text.is_empty();
+            if text.contains(&b'#') {
+                // hyper would cut it off; what the server then gets is not what was asked for.
+                head.bad = Some("the request target has a fragment");
+            }
             if !head.begun {
                 head.octets = 0;
             }
@@ -244,6 +257,11 @@ impl Head {
             _ => State::Lost,
         }
     }
+}
+
+/// Octets that no extension of a chunk may have (RFC 9112, section 7.1.1).
+fn is_control(octet: &u8) -> bool {
+    octet.is_ascii_control() && *octet != b'\t'
 }
 
 /// The value of `line`, if it is the field `name`.

@@ -78,6 +78,9 @@ impl<S> Wire<S> {
         if self.inspector.is_in_head() {
             self.connection.head_began();
         }
+        if self.inspector.is_lost() {
+            self.connection.lose_track();
+        }
         self.connection.set_between_requests(self.inspector.is_pristine());
         good
     }

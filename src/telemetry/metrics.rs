@@ -39,6 +39,7 @@ pub struct Metrics {
     pub nested: IntCounterVec,
     pub interrupted: IntCounterVec,
     pub permit_leaks: IntCounter,
+    pub log_lines_dropped: IntCounter,
     pub sessions_active: IntGauge,
     pub rate_limit_keys: IntGauge,
     pub upstream_healthy: IntGaugeVec,
@@ -124,6 +125,10 @@ impl Metrics {
                 "turnwise_interrupted_total",
                 "Requests ended before their time, by what ended them: a newer request that replaced or interrupted them, or an operator.",
                 &["route", "by"],
+            ),
+            log_lines_dropped: r.counter(
+                "turnwise_log_lines_dropped_total",
+                "Log lines that were not written because stderr was too slow.",
             ),
             permit_leaks: r.counter(
                 "turnwise_permit_leaks_total",
@@ -216,9 +221,9 @@ impl Metrics {
             ended: Default::default(),
             duration: self.request_duration.with_label_values(&[name]),
             in_flight: self.in_flight.with_label_values(&[name]),
-            turn: QueueMetrics { wait: wait("turn"), waiting: waiting("turn") },
-            rate: QueueMetrics { wait: wait("rate"), waiting: waiting("rate") },
-            place: QueueMetrics { wait: wait("place"), waiting: waiting("place") },
+            turn: QueueMetrics { queue: "turn", wait: wait("turn"), waiting: waiting("turn") },
+            rate: QueueMetrics { queue: "rate", wait: wait("rate"), waiting: waiting("rate") },
+            place: QueueMetrics { queue: "place", wait: wait("place"), waiting: waiting("place") },
         }
     }
 
@@ -257,6 +262,8 @@ pub struct RouteMetrics {
 
 #[derive(Debug)]
 pub struct QueueMetrics {
+    /// The label of the queue.
+    pub queue: &'static str,
     pub wait: Histogram,
     pub waiting: IntGauge,
 }
