@@ -58,7 +58,15 @@ async fn values(mut parts: Multipart<'_>, name: &str) -> multer::Result<Vec<Byte
 fn has_name(headers: &HeaderMap, name: &str) -> bool {
     let line = headers.get(header::CONTENT_DISPOSITION).and_then(|line| line.to_str().ok()).unwrap_or_default();
     let mut parts = line.split(';').skip(1).filter_map(|part| part.split_once('='));
-    parts.any(|(own, value)| own.trim().eq_ignore_ascii_case("name") && value.trim().trim_matches('"') == name)
+    parts.any(|(own, value)| match own.trim().to_ascii_lowercase().as_str() {
+        "name" => value.trim().trim_matches('"') == name,
+        // As in `name*=utf-8''s` (RFC 5987, section 3.2), which some servers read.
+        "name*" => {
+            let text = value.trim().splitn(3, '\'').nth(2).unwrap_or_default();
+            percent_decode(text.as_bytes()).eq(name.bytes())
+        }
+        _ => false,
+    })
 }
 
 #[cfg(test)]
@@ -95,6 +103,8 @@ mod tests {
     #[test]
     fn the_name_of_a_parameter_has_no_case() {
         let body = part("s", "", "a").replace("name=", "NAME =") + &part("t", "", "b").replace("name=", "Name=");
+        assert_eq!(parts(&(body + "--X--\r\n")), ["a"]);
+        let body = part("s", "", "a").replace("name=\"s\"", "name*=utf-8''%73");
         assert_eq!(parts(&(body + "--X--\r\n")), ["a"]);
     }
 

@@ -62,6 +62,9 @@ pub enum Seen {
     /// A head is longer than allowed, or has too many fields; so many octets of the piece stand before it. Nothing more is
     /// looked at.
     HeadTooLarge(usize),
+    /// A line of a body's framing can be read in two ways; so many octets of the piece stand before it. Nothing more is looked
+    /// at.
+    Lost(usize),
 }
 
 impl Inspector {
@@ -112,7 +115,10 @@ impl Inspector {
         let whole = piece.len();
         // Where the head that is being read began, if it did in this piece.
         let mut head_at = 0;
+        let was_lost = self.is_lost();
         while !piece.is_empty() {
+            let line_at = if self.line.is_empty() { whole - piece.len() } else { 0 };
+            let in_body = self.state != State::Head;
             if self.state == State::Head && self.head.octets == 0 {
                 head_at = whole - piece.len();
             }
@@ -132,6 +138,10 @@ impl Inspector {
                     self.look_at_line(piece, head_at, &mut seen)
                 }
             };
+            if in_body && self.is_lost() && !was_lost {
+                seen(Seen::Lost(line_at));
+                return;
+            }
         }
     }
 
@@ -354,10 +364,17 @@ mod tests {
     fn what_hyper_may_read_differently_is_followed_no_further() {
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         let zeros = format!("{}3\r\nabc\r\n", "0".repeat(20_000));
-        for body in ["0\r\nX: y\n\r\nFoo: bar\r\n\r\n", "3\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n", "x\r\n", &zeros] {
+        for (body, good) in [
+            ("0\r\nX: y\n\r\nFoo: bar\r\n\r\n", 3),
+            ("3\nabc\r\n0\r\n\r\n", 0),
+            ("3\r\nabcd\r\n", 6),
+            ("x\r\n", 0),
+            ("3;a=\0\r\nabc\r\n", 0),
+            (&zeros, 0),
+        ] {
             let bytes = format!("{head}{body}GET / HTTP/1.1\r\n\r\n");
             let (seen, inspector) = look(bytes.as_bytes());
-            assert_eq!(seen, [Seen::HeadEnded(None)], "{body:?}");
+            assert_eq!(seen, [Seen::HeadEnded(None), Seen::Lost(head.len() + good)], "{body:?}");
             assert!(!inspector.is_between_requests());
         }
     }

@@ -1,5 +1,6 @@
 //! The client's body on its way to the server.
 
+use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -59,7 +60,8 @@ pub fn fault_of(error: &hyper::Error) -> UploadFault {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     while let Some(inner) = cause {
         let left = match (inner.downcast_ref::<std::io::Error>(), inner.downcast_ref::<h2::Error>()) {
-            (Some(_), _) => true,
+            // What the gateway itself, or hyper, finds wrong with the framing is no loss of the connection.
+            (Some(io), _) => !matches!(io.kind(), InvalidData | InvalidInput | UnexpectedEof),
             (None, Some(http2)) => http2.is_io() || (http2.is_remote() && (http2.is_reset() || http2.is_go_away())),
             (None, None) => false,
         };

@@ -27,7 +27,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Arriving,
         Self::Turn,
         Self::Rate,
