@@ -10,8 +10,9 @@ use super::answer::{self, Answer};
 use super::census::{Census, seconds_since};
 use super::status::{query_value, rfc3339};
 use crate::control::Control;
+use crate::policy::{Policy, WhenExceeded};
 use crate::sync::Mutex;
-use crate::telemetry::history::{History, INTERVAL, KEPT, Now};
+use crate::telemetry::history::{History, INTERVAL, KEPT, Longest, Now};
 use crate::telemetry::reading::{Queues, Reading};
 
 /// The history of this process.
@@ -40,7 +41,7 @@ pub(super) async fn sample(control: Arc<Control>, past: Arc<Past>) {
         ticks.tick().await;
         let reading = Reading::take(&control.metrics);
         let now = now(&control, &reading);
-        past.history.lock().note(reading, now, SystemTime::now());
+        past.history.lock().note(reading, now, longest(&control.edition.load().policy), SystemTime::now());
     }
 }
 
@@ -59,6 +60,22 @@ fn now(control: &Control, reading: &Reading) -> Now {
         connections: control.open_connections(),
         sessions: control.admission.sessions.active() as u64,
     }
+}
+
+/// The longest that anybody may wait under the policy in force.
+fn longest(policy: &Policy) -> Longest {
+    let mut longest = Longest { place: policy.limits.queue_timeout.as_secs_f64(), ..Longest::default() };
+    for route in &policy.routes {
+        if let Some(session) = &route.session {
+            longest.turn = longest.turn.max(session.queue_timeout.as_secs_f64());
+        }
+        for limit in &route.rate_limits {
+            if let WhenExceeded::Wait { queue_timeout, .. } = limit.when_exceeded {
+                longest.rate = longest.rate.max(queue_timeout.as_secs_f64());
+            }
+        }
+    }
+    longest
 }
 
 /// `GET /history?after=N`.

@@ -41,14 +41,16 @@ impl Buckets {
         self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
     }
 
+    /// None of them is known to have been longer than `longest` seconds.
     #[must_use]
-    pub fn spread(&self) -> Spread {
-        Spread { count: self.0.iter().sum(), p50_seconds: self.quantile(0.5), p95_seconds: self.quantile(0.95) }
+    pub fn spread(&self, longest: f64) -> Spread {
+        let quantile = |part| self.quantile(part, longest);
+        Spread { count: self.0.iter().sum(), p50_seconds: quantile(0.5), p95_seconds: quantile(0.95) }
     }
 
     /// The duration that `part` of all did not exceed, as Prometheus estimates it: evenly spread within a bucket, and the
     /// last bound for all beyond it.
-    fn quantile(&self, part: f64) -> Option<f64> {
+    fn quantile(&self, part: f64, longest: f64) -> Option<f64> {
         let count: u64 = self.0.iter().sum();
         let rank = (count > 0).then_some(part * count as f64)?;
         let mut below = 0.0;
@@ -56,11 +58,12 @@ impl Buckets {
             let within = *within as f64;
             if within > 0.0 && below + within >= rank {
                 let lower = if place == 0 { 0.0 } else { SECONDS[place - 1] };
-                return Some(lower + (bound - lower) * (rank - below) / within);
+                let upper = bound.min(longest).max(lower);
+                return Some(lower + (upper - lower) * (rank - below) / within);
             }
             below += within;
         }
-        SECONDS.last().copied()
+        SECONDS.last().map(|last| last.min(longest))
     }
 }
 
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_within_the_bucket_of_their_duration() {
-        let spread = of(&[0.03, 0.03, 0.03, 20.0]).spread();
+        let spread = of(&[0.03, 0.03, 0.03, 20.0]).spread(f64::INFINITY);
         assert_eq!(spread.count, 4);
         assert!(spread.p50_seconds.is_some_and(|p50| 0.025 < p50 && p50 <= 0.05), "{spread:?}");
         assert!(spread.p95_seconds.is_some_and(|p95| 10.0 < p95 && p95 <= 30.0), "{spread:?}");
@@ -87,8 +90,15 @@ mod tests {
 
     #[test]
     fn nothing_has_no_quantile_and_what_is_beyond_all_bounds_has_the_last() {
-        assert_eq!(of(&[]).spread(), Spread::default());
-        assert_eq!(of(&[7200.0]).spread().p50_seconds, Some(600.0));
+        assert_eq!(of(&[]).spread(1.0), Spread::default());
+        assert_eq!(of(&[7200.0]).spread(f64::INFINITY).p50_seconds, Some(600.0));
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_longest_wait() {
+        let waited = of(&[14.0; 20]);
+        assert!(waited.spread(f64::INFINITY).p95_seconds > Some(15.0), "its bucket ends at 30 seconds");
+        assert!(waited.spread(15.0).p95_seconds.is_some_and(|p95| 10.0 < p95 && p95 <= 15.0));
     }
 
     #[test]

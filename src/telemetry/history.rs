@@ -95,20 +95,25 @@ pub struct History {
     /// From a minute ago to the last one.
     readings: VecDeque<Reading>,
     last: u64,
+    longest: Longest,
 }
+
+/// The longest that anybody may wait in each queue, in seconds.
+pub type Longest = Queues<f64>;
 
 impl History {
     /// Begins with a reading, before the first sample.
     #[must_use]
     pub fn new(first: Reading) -> Self {
-        Self { samples: VecDeque::new(), readings: VecDeque::from([first]), last: 0 }
+        Self { samples: VecDeque::new(), readings: VecDeque::from([first]), last: 0, longest: Longest::default() }
     }
 
     /// Ends an interval.
-    pub fn note(&mut self, reading: Reading, now: Now, at: SystemTime) {
+    pub fn note(&mut self, reading: Reading, now: Now, longest: Longest, at: SystemTime) {
+        self.longest = longest;
         self.last += 1;
         let none = Reading::default();
-        let span = Span::between(self.readings.back().unwrap_or(&none), &reading);
+        let span = Span::between(self.readings.back().unwrap_or(&none), &reading, &longest);
         let sample = Sample {
             number: self.last,
             at: humantime::format_rfc3339_millis(at).to_string(),
@@ -135,16 +140,17 @@ impl History {
         let samples = self.samples.iter().filter(|sample| sample.number > number).cloned().collect();
         let none = Reading::default();
         let (first, last) = (self.readings.front().unwrap_or(&none), self.readings.back().unwrap_or(&none));
-        let mut span = Span::between(first, last);
+        let mut span = Span::between(first, last, &self.longest);
         span.seconds = INTERVAL.as_secs() * (self.readings.len() as u64).saturating_sub(1);
         (samples, span)
     }
 }
 
 impl Span {
-    fn between(before: &Reading, now: &Reading) -> Self {
+    fn between(before: &Reading, now: &Reading, longest: &Longest) -> Self {
         let mut all = RouteSpan { ended: Ended::default(), refused: Counts::new(), wait: Queues::default() };
         let mut wait = Queues::<Buckets>::default();
+        let spread = |buckets: &Buckets, longest: &f64| buckets.spread(*longest);
         let (no_route, no_upstream) = (RouteReading::default(), UpstreamReading::default());
         let routes = now.routes.iter().map(|(name, now)| {
             let before = before.routes.get(name).unwrap_or(&no_route);
@@ -152,7 +158,7 @@ impl Span {
             let route = RouteSpan {
                 ended: now.ended.since(&before.ended),
                 refused: counts_since(&now.refused, &before.refused),
-                wait: waited.map(Buckets::spread),
+                wait: waited.with(longest, spread),
             };
             all.ended.add(&route.ended);
             add_counts(&mut all.refused, &route.refused);
@@ -164,11 +170,11 @@ impl Span {
             (name.clone(), route)
         });
         let routes = routes.collect();
-        all.wait = wait.map(Buckets::spread);
+        all.wait = wait.with(longest, spread);
         let upstreams = now.upstreams.iter().map(|(name, now)| {
             let before = before.upstreams.get(name).unwrap_or(&no_upstream);
             let errors = counts_since(&now.errors, &before.errors);
-            (name.clone(), UpstreamSpan { head: now.head.since(&before.head).spread(), errors })
+            (name.clone(), UpstreamSpan { head: now.head.since(&before.head).spread(f64::INFINITY), errors })
         });
         Self { seconds: INTERVAL.as_secs(), all, routes, upstreams: upstreams.collect() }
     }

@@ -37,11 +37,6 @@ impl<T> Queues<T> {
             place: both(&self.place, &other.place),
         }
     }
-
-    /// The same of each.
-    pub fn map<V>(&self, each: impl Fn(&T) -> V) -> Queues<V> {
-        self.with(self, |value, _| each(value))
-    }
 }
 
 /// Requests that have ended, by what their clients got.

@@ -41,6 +41,17 @@ function set(element, name, value) {
   if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
+// A line of parts: texts, or [text, kind] for what is drawn in the colour of that kind.
+function sayParts(element, parts) {
+  const wanted = parts.map((part) => (Array.isArray(part) ? part : [part, ""]));
+  while (element.childElementCount > wanted.length) element.lastElementChild.remove();
+  wanted.forEach(([text, kind], place) => {
+    const part = element.children[place] ?? element.appendChild(make("span"));
+    say(part, text);
+    set(part, "class", kind && `dot ${kind}`);
+  });
+}
+
 const kept = new WeakMap();
 
 // Brings the children of `parent` in line with `items`: one element for each key, made once and then updated.
@@ -55,8 +66,10 @@ function sync(parent, items, keyOf, making, updating) {
   }
   kept.set(parent, after);
   for (const [key, child] of before) if (!after.has(key)) child.element.remove();
-  let place = [...parent.children].find((element) => [...after.values()].some((child) => child.element === element)) ?? null;
-  for (const { element } of after.values()) {
+  const wanted = [...after.values()].map((child) => child.element);
+  const ours = new Set(wanted);
+  let place = [...parent.children].find((element) => ours.has(element)) ?? null;
+  for (const element of wanted) {
     if (element === place) place = place.nextElementSibling;
     else parent.insertBefore(element, place);
   }
@@ -78,7 +91,7 @@ function row(columns) {
 function gauge() {
   const text = make("span");
   const fill = make("i");
-  const element = make("span", "gauge", make("span", "bar", fill), text);
+  const element = make("span", "gauge", text, make("span", "bar", fill));
   return {
     element,
     update(used, limit) {

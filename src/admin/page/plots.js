@@ -89,7 +89,8 @@ function tile(title, name, options) {
   const beside = make("span", "beside");
   const note = make("p", "note");
   const drawn = plot(options);
-  const element = make("article", "tile", make("h2", "", title), make("p", "big", value, " ", beside), note, drawn.element);
+  const axis = make("p", "axis", make("span", "", "−10 min"), make("span", "", "now"));
+  const element = make("article", "tile", make("h2", "", title), make("p", "big", value, " ", beside), note, drawn.element, axis);
   element.id = name;
   return {
     element,
@@ -99,8 +100,8 @@ function tile(title, name, options) {
       mark(element, "bad", now.level === "bad");
       mark(element, "warn", now.level === "warn");
       const then = pointed();
-      const told = then && options.lines.map(({ name: line, of }) => `${line} ${options.unit(of(then))}`).join(" · ");
-      say(note, then ? `${clock(then.at)}  ${told}` : now.note);
+      const told = then && options.lines.map(({ name: line, of, kind }) => [`${line} ${options.unit(of(then))}`, kind]);
+      sayParts(note, then ? [clock(then.at), ...told] : now.note);
       mark(note, "then", then);
       drawn.update(samples);
     },

@@ -10,7 +10,7 @@ function count(value) {
 // So many a second.
 function rate(value) {
   if (value == null) return none;
-  return `${value === 0 ? "0" : value < 10 ? value.toFixed(1) : count(value)}/s`;
+  return `${value === 0 ? "0" : value < 0.05 ? "< 0.1" : value < 9.95 ? value.toFixed(1) : count(value)}/s`;
 }
 
 function seconds(value) {
@@ -43,37 +43,40 @@ function moment(at) {
   return then.toDateString() === new Date().toDateString() ? clock(at) : `${then.toLocaleDateString()} ${clock(at)}`;
 }
 
+const routeName = (route) => (route === "-" ? "no route" : route);
+
 const many = (number, one, more) => `${count(number)} ${number === 1 ? one : more}`;
 
 const total = (counts) => Object.values(counts ?? {}).reduce((sum, value) => sum + value, 0);
 
-// Whose fault a refusal is decides how loud it is.
+// Status, whose fault it is (which decides how loud it is), and what has happened.
 const reasons = {
-  no_route: ["client", "no route matches"],
-  bad_request: ["client", "the head or the body is ambiguous or broken"],
-  head_timeout: ["client", "the head did not come in time"],
-  request_timeout: ["client", "the body did not come in time"],
-  head_too_large: ["client", "the head is larger than server.max_header_bytes"],
-  session_required: ["client", "the request names no session"],
-  body_too_large: ["client", "the body is larger than body_limit"],
-  rate_limited: ["client", "over a rate limit"],
-  session_queue_full: ["busy", "too many wait for one session (session.queue)"],
-  session_queue_timeout: ["busy", "its turn did not come within session.queue_timeout"],
-  session_busy: ["client", "the session is busy, and the route does not wait"],
-  interrupted: ["client", "ended by a newer request of its session, or by an operator"],
-  turn_deadlock: ["client", "nested turns that would wait for one another"],
-  idempotency_mismatch: ["client", "the Idempotency-Key of another body"],
-  queue_full: ["busy", "too many wait for a place (limits.queue, queue_bytes, queue_share)"],
-  job_queue_full: ["busy", "too many background jobs (background.queue)"],
-  key_table_full: ["busy", "limits.keys sessions and rate-limit keys are in use"],
-  queue_timeout: ["busy", "no place came free within limits.queue_timeout"],
-  upstream_unavailable: ["upstream", "no healthy server"],
-  upstream_connect: ["upstream", "the server refuses, resets or cannot be reached"],
-  upstream_broken: ["upstream", "the connection was lost before a response head, or nonsense came"],
-  upstream_timeout: ["upstream", "no connection or no response head in time"],
-  draining: ["busy", "the gateway is shutting down"],
-  internal: ["upstream", "a bug of Turnwise; the log has the request id"],
+  no_route: [404, "client", "no route matches"],
+  bad_request: [400, "client", "the head or the body is ambiguous or broken"],
+  head_timeout: [408, "client", "the head did not come in time"],
+  request_timeout: [408, "client", "the body did not come in time"],
+  head_too_large: [431, "client", "the head is larger than server.max_header_bytes"],
+  session_required: [400, "client", "the request names no session"],
+  body_too_large: [413, "client", "the body is larger than body_limit"],
+  rate_limited: [429, "client", "over a rate limit"],
+  session_queue_full: [429, "busy", "too many wait for one session (session.queue)"],
+  session_queue_timeout: [429, "busy", "its turn did not come within session.queue_timeout"],
+  session_busy: [409, "client", "the session is busy, and the route does not wait"],
+  interrupted: [409, "client", "ended by a newer request of its session, or by an operator"],
+  turn_deadlock: [409, "client", "nested turns that would wait for one another"],
+  idempotency_mismatch: [422, "client", "the Idempotency-Key of another body"],
+  queue_full: [503, "busy", "too many wait for a place (limits.queue, queue_bytes, queue_share)"],
+  job_queue_full: [503, "busy", "too many background jobs (background.queue)"],
+  key_table_full: [503, "busy", "limits.keys sessions and rate-limit keys are in use"],
+  queue_timeout: [503, "busy", "no place came free within limits.queue_timeout"],
+  upstream_unavailable: [503, "upstream", "no healthy server"],
+  upstream_connect: [502, "upstream", "the server refuses, resets or cannot be reached"],
+  upstream_broken: [502, "upstream", "the connection was lost before a response head, or nonsense came"],
+  upstream_timeout: [504, "upstream", "no connection or no response head in time"],
+  draining: [503, "busy", "the gateway is shutting down"],
+  internal: [500, "upstream", "a bug of Turnwise; the log has the request id"],
 };
 
-const faultOf = (reason) => reasons[reason]?.[0] ?? "busy";
-const meaningOf = (reason) => reasons[reason]?.[1] ?? "";
+const statusOf = (reason) => reasons[reason]?.[0];
+const faultOf = (reason) => reasons[reason]?.[1] ?? "busy";
+const meaningOf = (reason) => reasons[reason]?.[2] ?? "";

@@ -7,7 +7,8 @@ fn numbers(samples: &[Sample]) -> Vec<u64> {
 }
 
 fn note(history: &mut History, metrics: &Metrics) {
-    history.note(Reading::take(metrics), Now::default(), SystemTime::UNIX_EPOCH);
+    let longest = Longest { turn: 60.0, rate: 60.0, place: 60.0 };
+    history.note(Reading::take(metrics), Now::default(), longest, SystemTime::UNIX_EPOCH);
 }
 
 #[test]
