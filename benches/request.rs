@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use turnwise::control::Control;
 use turnwise::policy::compile;
-use turnwise::server::{Service, serve};
+use turnwise::server::{Caller, Service, serve};
 use turnwise::upstream::connect::{Dial, Dialling, Stream};
 
 const POLICY: &str = "
@@ -140,7 +140,8 @@ async fn run(kind: Kind, count: usize) {
         .map(|_| {
             let service = Service { proxy: control.proxy(), stage: control.stage.subscribe() };
             let (ours, theirs) = tokio::io::duplex(16 * 1024);
-            tokio::spawn(serve(theirs, ([10, 0, 0, 1], 1234).into(), service));
+            let caller = Caller { address: ([10, 0, 0, 1], 1234).into(), scheme: "http" };
+            tokio::spawn(serve(theirs, caller, service));
             tokio::spawn(ask(ours, kind, count / kind.clients()))
         })
         .collect();

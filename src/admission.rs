@@ -9,6 +9,7 @@
 
 mod arrival;
 mod gates;
+mod ledger;
 mod line;
 mod member;
 pub mod nesting;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 pub use arrival::{Arrival, Rated, Visitor};
 pub use gates::{RateLimiter, RateState, RouteGates};
+pub use ledger::{Leak, Ledger, unaccounted};
 pub use member::Member;
 pub use permit::Permit;
 pub use quota::{Allowance, Quota};
@@ -196,6 +198,15 @@ impl Admission {
             let ended = now();
             self.room_due.store(ended.saturating_add((ended - began).saturating_mul(10)), Relaxed);
         }
+    }
+
+    /// Places that are taken by those who have seen it, by route.
+    fn places_taken(&self) -> HashMap<Arc<str>, usize> {
+        let registry = self.registry.lock();
+        let routes: Vec<(Scope, &Arc<str>)> = registry.routes.iter().map(|(name, scope)| (*scope, name)).collect();
+        let scopes: Vec<Scope> = routes.iter().map(|(scope, _)| *scope).collect();
+        let taken = self.gate.taken_in(&scopes);
+        routes.into_iter().zip(taken).map(|((_, name), taken)| (name.clone(), taken)).collect()
     }
 
     /// Rate-limit keys remembered now.

@@ -5,6 +5,7 @@
 
 pub mod drain;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
-use crate::config::Problems;
+use crate::config::{Fault, Position, Problem, Problems};
 use crate::policy::compile::{self, Compiled};
 use crate::policy::{Policy, diff};
 use crate::proxy::edition::Edition;
@@ -25,6 +26,7 @@ use crate::server::accept::ConnectionSlots;
 use crate::sync::Mutex;
 use crate::telemetry::metrics::{Metrics, NO_ROUTE};
 use crate::time;
+use crate::tls;
 use crate::upstream::connect::Dial;
 use crate::upstream::fields::KnownFields;
 use crate::upstream::pool::Pools;
@@ -45,6 +47,7 @@ pub struct Control {
     pub slots: Arc<ConnectionSlots>,
     pub stage: watch::Sender<Stage>,
     pub drain: drain::Drain,
+    pub tls: tls::Store,
     servers: Registry,
     dial: Arc<dyn Dial>,
     loaded: Mutex<Loaded>,
@@ -74,14 +77,16 @@ impl Control {
     /// Wires the parts for the first policy.
     ///
     /// # Errors
-    /// When `admin.token_file` cannot be read.
+    /// When `admin.token_file`, or a certificate, cannot be read or used.
     pub fn new(file: PathBuf, compiled: Compiled, dial: Arc<dyn Dial>) -> Result<Arc<Self>, Problems> {
         let metrics = Arc::new(Metrics::new());
+        let tls = tls::Store::new(folder_of(&file));
+        let (compiled, token, prepared) = read_named(&file, compiled, &tls)?;
         let policy = Arc::new(compiled.policy);
-        let token = read_token(&file, &policy)?;
+        tls.commit(prepared, &policy);
         let admission = Arc::new(Admission::new(&policy, metrics.clone()));
         let servers = Registry::new(metrics.clone());
-        let edition = wire(1, &policy, &admission, &servers);
+        let edition = wire(1, &policy, &admission, &servers, &tls);
         show_limits(&metrics, &policy);
         compiled.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let control = Self {
@@ -94,6 +99,7 @@ impl Control {
             slots: Arc::new(ConnectionSlots::new(policy.server.max_connections)),
             stage: watch::Sender::new(Stage::Serving),
             drain: drain::Drain::default(),
+            tls,
             servers,
             dial,
             reloading: Mutex::new(()),
@@ -126,12 +132,12 @@ impl Control {
         let _reloading = self.reloading.lock();
         let content = compile::read(&self.file);
         *self.tried.lock() = content.as_ref().ok().cloned();
-        let outcome = compile::from_content(&self.file, content)
-            .and_then(|compiled| read_token(&self.file, &compiled.policy).map(|token| (compiled, token)));
+        let outcome =
+            compile::from_content(&self.file, content).and_then(|compiled| read_named(&self.file, compiled, &self.tls));
         match outcome {
-            Ok((compiled, token)) => {
+            Ok((compiled, token, tls)) => {
                 self.metrics.config_reloads.with_label_values(&["success"]).inc();
-                Ok(self.apply(compiled, token))
+                Ok(self.apply(compiled, token, tls))
             }
             Err(problems) => {
                 self.metrics.config_reloads.with_label_values(&["failure"]).inc();
@@ -148,12 +154,13 @@ impl Control {
         }
     }
 
-    fn apply(&self, compiled: Compiled, token: Option<Arc<str>>) -> Vec<String> {
+    fn apply(&self, compiled: Compiled, token: Option<Arc<str>>, tls: tls::Prepared) -> Vec<String> {
         let policy = Arc::new(compiled.policy);
+        self.tls.commit(tls, &self.first);
         // What was bound at the start is compared with, not what a later file asked for in vain.
         let restart_needed = diff::needs_restart(&self.first, &policy);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        let edition = wire(generation, &policy, &self.admission, &self.servers);
+        let edition = wire(generation, &policy, &self.admission, &self.servers, &self.tls);
         show_limits(&self.metrics, &policy);
         self.slots.resize(policy.server.max_connections);
         self.edition.store(Arc::new(edition));
@@ -216,12 +223,12 @@ impl Control {
     }
 }
 
-fn wire(generation: u64, policy: &Arc<Policy>, admission: &Admission, servers: &Registry) -> Edition {
+fn wire(generation: u64, policy: &Arc<Policy>, admission: &Admission, servers: &Registry, tls: &tls::Store) -> Edition {
     Edition {
         generation,
         policy: policy.clone(),
         gates: admission.reconcile(policy),
-        upstreams: servers.reconcile(policy),
+        upstreams: servers.reconcile(policy, |upstream| tls.outgoing(upstream)),
         known: KnownFields::of(policy),
     }
 }
@@ -243,19 +250,69 @@ fn show_limits(metrics: &Metrics, policy: &Policy) {
     }
 }
 
+/// Reads the policy file and all files that it names, as a start would. One that cannot be read is a warning here: where
+/// a policy is checked, its secrets often are not.
+///
+/// # Errors
+/// Every problem of the file; and once it has none, every file that was read and is not what it should be.
+pub fn check(file: &Path) -> Result<Compiled, Problems> {
+    let mut compiled = compile::load(file)?;
+    let name = file.to_string_lossy();
+    let mut faulty = tls::Store::new(folder_of(file)).prepare(&compiled.policy, &name).err().unwrap_or_default();
+    if let Err(error) = read_token(file, &compiled.policy) {
+        let problem = token_problem(file, &compiled.policy, &error);
+        if error.kind() == io::ErrorKind::InvalidData { &mut faulty.bad } else { &mut faulty.unread }.push(problem);
+    }
+    if !faulty.bad.is_empty() {
+        return Err(Problems::new(faulty.bad));
+    }
+    compiled.warnings.extend(faulty.unread);
+    Ok(compiled)
+}
+
+/// What paths in a policy file are relative to.
+#[must_use]
+pub fn folder_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
+}
+
 /// The admin token: the first line of its file, which stands beside the policy file unless its path is absolute.
-fn read_token(file: &Path, policy: &Policy) -> Result<Option<Arc<str>>, Problems> {
-    let Some(path) = &policy.admin.token_file else {
+///
+/// # Errors
+/// Whatever the system says; `InvalidData` when there is no token in it.
+fn read_token(file: &Path, policy: &Policy) -> io::Result<Option<Arc<str>>> {
+    let Some(named) = &policy.admin.token_file else {
         return Ok(None);
     };
-    let path = file.parent().unwrap_or(Path::new("")).join(path);
-    let refused = |why: String| {
-        Problems::of_file(&file.to_string_lossy(), format!("admin.token_file: {}: {why}", path.display()))
-    };
-    let text = std::fs::read_to_string(&path).map_err(|error| refused(error.to_string()))?;
+    let text = std::fs::read_to_string(folder_of(file).join(&named.path))?;
     let token = text.lines().next().unwrap_or("").trim();
     if token.is_empty() {
-        return Err(refused("its first line is empty".into()));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its first line is empty"));
     }
     Ok(Some(token.into()))
+}
+
+fn token_problem(file: &Path, policy: &Policy, error: &io::Error) -> Problem {
+    let named = policy.admin.token_file.as_ref();
+    let path = named.map_or(Path::new(""), |named| &named.path);
+    let (at, key) = named.map_or((Position::START, ""), |named| (named.at, &*named.key));
+    Fault::new(format!("`{}`: {error}", path.display())).at(&file.to_string_lossy(), at, key)
+}
+
+/// What the file names beside itself.
+fn read_named(
+    file: &Path,
+    compiled: Compiled,
+    tls: &tls::Store,
+) -> Result<(Compiled, Option<Arc<str>>, tls::Prepared), Problems> {
+    let policy = &compiled.policy;
+    let token = read_token(file, policy).map_err(|error| Problems::new(vec![token_problem(file, policy, &error)]));
+    let prepared = tls.prepare(policy, &file.to_string_lossy()).map_err(Problems::from);
+    match (token, prepared) {
+        (Ok(token), Ok(prepared)) => Ok((compiled, token, prepared)),
+        (token, prepared) => {
+            let problems = token.err().into_iter().chain(prepared.err()).flat_map(Problems::into_vec);
+            Err(Problems::new(problems.collect()))
+        }
+    }
 }

@@ -20,4 +20,5 @@ pub mod stress;
 pub mod sync;
 pub mod telemetry;
 pub mod time;
+pub mod tls;
 pub mod upstream;

@@ -15,6 +15,7 @@ pub mod shown;
 pub use matching::Target;
 pub use path::{NormalPath, PathProblem};
 
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -24,11 +25,13 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+use crate::config::Position;
+
 /// Everything that one policy file says, with every default filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// Public addresses. Changing them needs a restart.
-    pub listen: Vec<SocketAddr>,
+    /// Public addresses. Changing them needs a restart. Never empty.
+    pub listen: Vec<Listener>,
     pub admin: Admin,
     pub server: Server,
     pub limits: Limits,
@@ -38,13 +41,75 @@ pub struct Policy {
     pub routes: Vec<Arc<Route>>,
 }
 
+/// A public address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    pub address: SocketAddr,
+    pub tls: Option<Arc<ListenerTls>>,
+    /// Each connection begins with a header of the PROXY protocol, which says whose it is.
+    pub proxy_protocol: bool,
+}
+
+/// How TLS is spoken with clients.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ListenerTls {
+    /// For clients that name no host, or one that no certificate is for.
+    pub identity: Identity,
+    /// For clients that name (SNI) a host of theirs.
+    pub others: Vec<Identity>,
+    /// Clients must show a certificate of one of these authorities.
+    pub client_ca: Option<NamedFile>,
+}
+
+/// How TLS is spoken with the `https` servers of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct UpstreamTls {
+    /// Who vouches for the servers; `None`: the authorities of the system.
+    pub ca: Option<NamedFile>,
+    /// Shown to servers that ask for a certificate.
+    pub identity: Option<Identity>,
+    /// The name in the servers' certificates; `None`: the host of each URL.
+    pub server_name: Option<Arc<str>>,
+}
+
+/// A certificate (with those between it and its authority) and its private key, as PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    pub cert: NamedFile,
+    pub key: NamedFile,
+}
+
+/// A file that the policy names, and where it does. Two that name the same file are equal.
+#[derive(Debug, Clone)]
+pub struct NamedFile {
+    /// As written: relative to the folder of the policy file.
+    pub path: PathBuf,
+    pub at: Position,
+    /// As in `listen[0].tls.cert`.
+    pub key: Arc<str>,
+}
+
+impl PartialEq for NamedFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for NamedFile {}
+
+impl Hash for NamedFile {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.path.hash(state);
+    }
+}
+
 /// The port for operators: metrics, health, sessions, reload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
     /// Changing it needs a restart.
     pub listen: SocketAddr,
     /// File whose first line is the bearer token; read anew at each reload.
-    pub token_file: Option<PathBuf>,
+    pub token_file: Option<NamedFile>,
 }
 
 /// How connections of clients are treated.
@@ -104,8 +169,10 @@ pub struct Upstream {
     pub health: Option<HealthCheck>,
     pub eject: Eject,
     pub retry: Retry,
-    /// Speak HTTP/2 (prior knowledge) to the servers.
+    /// Speak HTTP/2 to the servers: with prior knowledge, or by ALPN where they are `https`.
     pub http2: bool,
+    /// For those of its servers that are `https`.
+    pub tls: UpstreamTls,
 }
 
 impl Upstream {
@@ -132,6 +199,8 @@ pub struct UpstreamServer {
     /// Host name or address literal, without brackets.
     pub host: Arc<str>,
     pub port: u16,
+    /// Speaks TLS.
+    pub https: bool,
     /// 1 to 1000.
     pub weight: u32,
     pub concurrency: Option<u32>,

@@ -9,7 +9,9 @@ pub mod departure;
 pub mod http1;
 pub mod http2;
 pub mod inspect;
+pub mod proxy_protocol;
 pub mod rim;
+pub mod secure;
 pub mod sniff;
 pub mod socket;
 pub mod state;
@@ -39,13 +41,21 @@ pub struct ConnectionLimits {
     pub max_header_bytes: usize,
 }
 
+/// Who is at the other end of a connection, and what is spoken on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    pub address: SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+}
+
 /// A connection whose protocol is known.
 #[derive(Debug)]
 struct Accepted<S> {
     socket: S,
     /// What was read of it already.
     ahead: Bytes,
-    address: SocketAddr,
+    caller: Caller,
     began: Instant,
     limits: ConnectionLimits,
 }
@@ -84,12 +94,12 @@ impl Service {
 /// Serves one connection to its end, in whichever version of HTTP the client begins to speak.
 ///
 /// Dropping the future closes the connection; its requests end as if the client had left.
-pub async fn serve<S: Downstream>(socket: S, address: SocketAddr, service: Service) {
+pub async fn serve<S: Downstream>(socket: S, caller: Caller, service: Service) {
     let limits = service.limits();
     let began = time::now();
     // Boxed are the phases that pass: a connection that rests keeps the memory of the largest that is not.
     let sniffed = Box::pin(sniff::protocol(socket, limits.header_timeout, closing(service.stage.clone()))).await;
-    let accepted = |socket, ahead| Accepted { socket, ahead, address, began, limits };
+    let accepted = |socket, ahead| Accepted { socket, ahead, caller, began, limits };
     match sniffed {
         sniff::Sniffed::Http1(socket, ahead) => http1::serve(accepted(socket, ahead), service).await,
         sniff::Sniffed::Http2(socket, ahead) => Box::pin(http2::serve(accepted(socket, ahead), service)).await,
@@ -97,6 +107,7 @@ pub async fn serve<S: Downstream>(socket: S, address: SocketAddr, service: Servi
     }
 }
 
+/// Ready when connections without a request are to end.
 async fn closing(mut stage: watch::Receiver<Stage>) {
     if stage.wait_for(|stage| *stage >= Stage::Closing).await.is_err() {
         std::future::pending::<()>().await;

@@ -21,6 +21,7 @@ const PLAN: &[(&str, u32, &str)] = &[
     ("upstream", 5, "sends what has a permit: servers, connections, retries, fields"),
     ("admission", 4, "who may go on and when: the gates in order, metrics around the mechanisms"),
     ("request", 3, "what came in, read without waiting: framing, address, session key"),
+    ("tls", 3, "certificates from files, for those who greet and for those who connect"),
     ("policy", 2, "what the file means; knows HTTP's words and no state"),
     ("limit", 2, "the mechanisms of waiting; knows neither HTTP nor the policy"),
     ("config", 1, "the file as written, with the place of every key"),

@@ -149,6 +149,12 @@ impl Nest {
         *self.held.lock() = Held { place, turn };
     }
 
+    /// Whether it holds a place for itself and what is nested in it.
+    #[must_use]
+    pub(super) fn holds_place(&self) -> bool {
+        self.held.lock().place.is_some()
+    }
+
     /// Ends everything that is nested in it.
     pub fn end_inside(&self, by: EndedBy) {
         self.nesting.all().iter().filter(|nest| nest.is_nested_in(self)).for_each(|nest| nest.exchange.end(by));

@@ -43,6 +43,9 @@ impl Permit {
         if let Some(nest) = &nest {
             nest.hold(place.take(), turn.take());
         }
+        if place.is_some() {
+            exchange.hold_place(true);
+        }
         Self { exchange, gates, tokens, since: time::now(), place, turn, nest, _on_the_roll: on_the_roll }
     }
 
@@ -90,7 +93,10 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.gates.metrics.in_flight.dec();
         self.gates.pace.permit_came_back(self.since, time::now());
-        drop(self.place.take());
+        if let Some(place) = self.place.take() {
+            drop(place);
+            self.exchange.hold_place(false);
+        }
         drop(self.turn.take());
         // The last of all that are nested in one another gives their place and turn back.
         drop(self.nest.take());

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use super::{FAILED, OK};
 use crate::config::Problem;
-use crate::policy::compile::{self, Compiled};
+use crate::control;
+use crate::policy::compile::Compiled;
 
 /// Validates the file and prints what is wrong with it, or that nothing is. Returns the exit code.
 pub(super) fn check(file: &Path, as_json: bool) -> u8 {
-    let outcome = compile::load(file);
+    let outcome = control::check(file);
     let mut out = std::io::stdout().lock();
     let printed = if as_json {
         let (valid, problems, warnings) = match &outcome {

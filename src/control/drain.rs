@@ -105,6 +105,9 @@ impl Control {
     #[must_use]
     pub fn open_connections(&self) -> i64 {
         let listen = &self.first.listen;
-        listen.iter().map(|address| self.metrics.connections.with_label_values(&[&address.to_string()]).get()).sum()
+        listen
+            .iter()
+            .map(|listener| self.metrics.connections.with_label_values(&[&listener.address.to_string()]).get())
+            .sum()
     }
 }

@@ -51,7 +51,8 @@ impl Ports {
                 server.url
             )
         })?;
-        let public = policy.listen.first().copied().ok_or("the policy listens nowhere")?;
+        let plain = policy.listen.iter().find(|listener| listener.tls.is_none() && !listener.proxy_protocol);
+        let public = plain.ok_or("the load needs an address without TLS and PROXY protocol in `listen`")?.address;
         Ok(Self { public: reachable(public), admin: reachable(policy.admin.listen), agent, any: false })
     }
 

@@ -12,11 +12,12 @@ use tokio::sync::watch;
 
 use super::workers::{self, Listening};
 use crate::admin;
+use crate::admission::{Leak, Ledger};
 use crate::config::Problems;
 use crate::control::Control;
 use crate::control::drain::Drained;
-use crate::policy::compile;
-use crate::server::accept::listen;
+use crate::policy::{Listener, compile};
+use crate::server::accept::{Door, listen};
 use crate::time;
 use crate::upstream::connect::Tcp;
 
@@ -71,9 +72,11 @@ pub fn serve(file: PathBuf) -> Result<Ended, StartError> {
 
 async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartError> {
     let policy = compiled.policy.clone();
-    let public = bind(&policy.listen, "listen")?;
-    let admin = bind(&[policy.admin.listen], "admin.listen")?.remove(0);
+    let bound = |listener: &Listener| Ok((bind(listener.address, "listen")?, listener.clone()));
+    let public = policy.listen.iter().map(bound).collect::<Result<Vec<_>, StartError>>()?;
+    let admin = bind(policy.admin.listen, "admin.listen")?;
     let control = Control::new(file, compiled, Arc::new(Tcp)).map_err(StartError::Policy)?;
+    let public: Vec<_> = public.into_iter().map(|(socket, listener)| listening(&control, socket, &listener)).collect();
     let mut signals = Signals::new()?;
 
     let (closing, is_closing) = watch::channel(false);
@@ -87,8 +90,8 @@ async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartE
         tracing::info!(address = %listening.socket.local_addr()?, "listening");
     }
     drop(public);
-    tracing::info!(address = %admin.socket.local_addr()?, "the admin port is listening");
-    tokio::spawn(admin::serve(control.clone(), TcpListener::from_std(admin.socket)?));
+    tracing::info!(address = %admin.local_addr()?, "the admin port is listening");
+    tokio::spawn(admin::serve(control.clone(), TcpListener::from_std(admin)?));
     tokio::spawn(control.clone().check_health());
     tokio::spawn(sweep(control.clone()));
     super::watch_file::watch(control.clone())?;
@@ -103,17 +106,23 @@ async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartE
     Ok(outcome)
 }
 
-fn bind(addresses: &[SocketAddr], what: &'static str) -> Result<Vec<Listening>, StartError> {
-    let bound = addresses.iter().map(|address| {
-        let socket = listen(*address).map_err(|error| StartError::Listen { what, address: *address, error })?;
-        Ok(Listening { socket, label: address.to_string() })
-    });
-    bound.collect()
+fn bind(address: SocketAddr, what: &'static str) -> Result<std::net::TcpListener, StartError> {
+    listen(address).map_err(|error| StartError::Listen { what, address, error })
+}
+
+fn listening(control: &Control, socket: std::net::TcpListener, listener: &Listener) -> Listening {
+    let label = listener.address.to_string();
+    let door = Door {
+        proxy_protocol: listener.proxy_protocol,
+        tls: listener.tls.as_ref().and_then(|tls| control.tls.incoming(tls)),
+        turned_away: control.metrics.connections_turned_away.with_label_values(&[&label]),
+    };
+    Listening { socket, label, door }
 }
 
 impl Listening {
     fn share(&self) -> io::Result<Self> {
-        Ok(Self { socket: self.socket.try_clone()?, label: self.label.clone() })
+        Ok(Self { socket: self.socket.try_clone()?, label: self.label.clone(), door: self.door.clone() })
     }
 }
 
@@ -157,10 +166,16 @@ fn reload(control: &Arc<Control>) {
 
 async fn sweep(control: Arc<Control>) {
     let mut ticks = tokio::time::interval(SWEEP);
+    let mut ledger = Ledger::default();
     loop {
         ticks.tick().await;
         control.admission.sweep_in_parts();
         control.answers.sweep(time::now());
+        for leak in ledger.audit(&control.admission) {
+            control.metrics.permit_leaks.inc_by(leak.count as u64);
+            let Leak { what, route, request_id, count } = leak;
+            tracing::error!(what, %route, request_id, count, "nobody holds what is taken: this is a fault of the gateway");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Noticing that the policy file has changed.
+//! Noticing that the policy file, or a certificate that it names, has changed.
 //!
 //! The file is read again several times a second and compared. A watch by the system (inotify) on a file goes deaf when
 //! the file is replaced, which is how editors and Kubernetes write; on its folder it misses a swapped symbolic link
@@ -14,6 +14,9 @@ use crate::policy::compile;
 
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Certificates are several files, and looked at once a second.
+const CERTIFICATES: u32 = 4;
+
 /// Reloads whenever the file's content is another than was tried last, and stayed the same from one look to the next: a
 /// file that is being written is not read half. Runs in a thread of its own, since a file system may take its time.
 ///
@@ -22,6 +25,7 @@ const LOOK: Duration = Duration::from_millis(250);
 pub fn watch(control: Arc<Control>) -> std::io::Result<()> {
     thread::Builder::new().name("policy-watch".into()).spawn(move || {
         let mut last = None;
+        let mut looks = 0_u32;
         while !control.drain.is_asked() {
             thread::sleep(LOOK);
             let content = compile::read(&control.file).ok();
@@ -30,6 +34,10 @@ pub fn watch(control: Arc<Control>) -> std::io::Result<()> {
                 let _ = control.reload();
             }
             last = Some(content);
+            looks += 1;
+            if looks.is_multiple_of(CERTIFICATES) {
+                control.tls.look();
+            }
         }
     })?;
     Ok(())

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::control::Control;
 use crate::server::Service;
-use crate::server::accept::accept;
+use crate::server::accept::{Door, accept};
 
 /// How often a worker closes what has been idle for too long.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -24,6 +24,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Listening {
     pub socket: std::net::TcpListener,
     pub label: String,
+    pub door: Door,
 }
 
 /// Starts one worker. It takes connections until `closing`, and then lives until `ended`.
@@ -39,12 +40,12 @@ pub(super) fn start(
         runtime.block_on(async {
             let service = Service { proxy: control.proxy(), stage: control.stage.subscribe() };
             let mut tasks = JoinSet::new();
-            for Listening { socket, label } in listening {
+            for Listening { socket, label, door } in listening {
                 match TcpListener::from_std(socket) {
                     Ok(listener) => {
                         let open = control.metrics.connections.with_label_values(&[&label]);
                         let slots = control.slots.clone();
-                        tasks.spawn(accept(listener, service.clone(), slots, open, closing.clone()));
+                        tasks.spawn(accept(listener, door, service.clone(), slots, open, closing.clone()));
                     }
                     Err(error) => tracing::error!(%error, %label, "a worker cannot listen"),
                 }
@@ -62,7 +63,8 @@ async fn sweep(control: Arc<Control>, service: Service) {
     loop {
         ticks.tick().await;
         let edition = control.edition.load_full();
-        let known = |id| edition.upstreams.iter().flat_map(|upstream| &upstream.servers).any(|server| server.id == id);
+        let known =
+            |id| edition.upstreams.iter().flat_map(|upstream| &upstream.servers).any(|server| server.pool_id() == id);
         service.proxy.pools.sweep(&known);
         give_memory_back();
     }

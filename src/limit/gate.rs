@@ -116,6 +116,19 @@ impl Gate {
         self.counts.in_use()
     }
 
+    /// Places held in each of these scopes of routes, but for those that were granted and not noticed yet.
+    #[must_use]
+    pub fn taken_in(&self, routes: &[Scope]) -> Vec<usize> {
+        let places = self.places.lock();
+        let mut taken: Vec<usize> = routes.iter().map(|scope| self.counts.in_use_of(*scope)).collect();
+        for route in places.unnoticed() {
+            if let Some(place) = routes.iter().position(|scope| *scope == route) {
+                taken[place] = taken[place].saturating_sub(1);
+            }
+        }
+        taken
+    }
+
     /// Since when the one waits that has waited longest.
     #[must_use]
     pub fn oldest_wait(&self) -> Option<Instant> {

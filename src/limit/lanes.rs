@@ -18,10 +18,11 @@ use crate::limit::keys::{KeyBudget, KeyHasher, key_hasher};
 use crate::limit::lane::{Lane, Ticket};
 use crate::sync::{Arc, Mutex};
 
+/// Parts that [`Lanes::for_each_of`] counts.
 #[cfg(not(turnwise_loom))]
-const SHARDS: usize = 64;
+pub const SHARDS: usize = 64;
 #[cfg(turnwise_loom)]
-const SHARDS: usize = 1;
+pub const SHARDS: usize = 1;
 
 /// A shard's table is shrunk when it is this much larger than what is in it.
 const SLACK: usize = 8;
@@ -252,10 +253,14 @@ where
 
     /// Shows every lane's key and line to `visit`, one shard locked at a time.
     pub fn for_each(&self, mut visit: impl FnMut(&K, &mut dyn Iterator<Item = (bool, &M)>)) {
-        for shard in &self.shards {
-            for Keyed { key, lane, .. } in shard.lock().lanes.iter() {
-                visit(key, &mut lane.iter().map(|(granted, member)| (granted, &member.value)));
-            }
+        (0..self.shards.len()).for_each(|part| self.for_each_of(part, &mut visit));
+    }
+
+    /// As [`for_each`](Self::for_each), of a part of the lanes. With counting `part` all have their turn.
+    pub fn for_each_of(&self, part: usize, mut visit: impl FnMut(&K, &mut dyn Iterator<Item = (bool, &M)>)) {
+        let shard = &self.shards[part % self.shards.len()];
+        for Keyed { key, lane, .. } in shard.lock().lanes.iter() {
+            visit(key, &mut lane.iter().map(|(granted, member)| (granted, &member.value)));
         }
     }
 

@@ -182,6 +182,11 @@ impl<T> Places<T> {
         granted
     }
 
+    /// The routes of those who were granted a place and have not taken note of it.
+    pub fn unnoticed(&self) -> impl Iterator<Item = Scope> {
+        self.entries.values().filter(|entry| entry.waiting_since.is_none()).map(|entry| entry.wish.route)
+    }
+
     /// Grants the next free place, if somebody fits. Call until it returns `None`.
     pub fn advance(&mut self, now: Instant) -> Option<&mut T> {
         let (id, wish) = loop {

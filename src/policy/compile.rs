@@ -16,6 +16,7 @@ mod route;
 mod server;
 mod session;
 mod shadow;
+mod tls;
 mod upstream;
 
 use std::collections::HashSet;

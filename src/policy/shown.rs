@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Abandoned, Anonymous, Assign, Balance, FairBy, KeySource, Match, PathMatch, Policy, Priority, RateLimit, RatePer,
-    Route, Segment, Session, Upstream, WhenExceeded,
+    Abandoned, Anonymous, Assign, Balance, FairBy, Identity, KeySource, Listener, Match, PathMatch, Policy, Priority,
+    RateLimit, RatePer, Route, Segment, Session, Upstream, UpstreamTls, WhenExceeded,
 };
 use crate::config::{show_duration, show_rate, show_size};
 
@@ -23,10 +23,10 @@ impl Policy {
         let server = &self.server;
         let limits = &self.limits;
         json!({
-            "listen": self.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "listen": self.listen.iter().map(Listener::shown).collect::<Vec<_>>(),
             "admin": {
                 "listen": self.admin.listen.to_string(),
-                "token_file": self.admin.token_file.as_ref().map(|file| file.display().to_string()),
+                "token_file": self.admin.token_file.as_ref().map(|file| file.path.display().to_string()),
             },
             "server": {
                 "workers": server.workers,
@@ -87,6 +87,40 @@ impl Policy {
     }
 }
 
+impl Listener {
+    fn shown(&self) -> Value {
+        if self.tls.is_none() && !self.proxy_protocol {
+            return self.address.to_string().into();
+        }
+        let tls = self.tls.as_ref().map(|tls| {
+            json!({
+                "cert": tls.identity.cert.path.display().to_string(),
+                "key": tls.identity.key.path.display().to_string(),
+                "client_ca": tls.client_ca.as_ref().map(|file| file.path.display().to_string()),
+                "certificates": tls.others.iter().map(Identity::shown).collect::<Vec<_>>(),
+            })
+        });
+        json!({ "address": self.address.to_string(), "tls": tls, "proxy_protocol": self.proxy_protocol })
+    }
+}
+
+impl Identity {
+    fn shown(&self) -> Value {
+        json!({ "cert": self.cert.path.display().to_string(), "key": self.key.path.display().to_string() })
+    }
+}
+
+impl UpstreamTls {
+    fn shown(&self) -> Value {
+        json!({
+            "ca": self.ca.as_ref().map(|file| file.path.display().to_string()),
+            "cert": self.identity.as_ref().map(|identity| identity.cert.path.display().to_string()),
+            "key": self.identity.as_ref().map(|identity| identity.key.path.display().to_string()),
+            "server_name": self.server_name.as_deref(),
+        })
+    }
+}
+
 impl Upstream {
     fn shown(&self) -> Value {
         let servers = self
@@ -118,6 +152,7 @@ impl Upstream {
                 "on": retried.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect::<Vec<_>>(),
             },
             "http2": self.http2,
+            "tls": self.servers.iter().any(|server| server.https).then(|| self.tls.shown()),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -185,7 +186,7 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Box
         headers.insert(field, text);
     }
     let mut request = Box::new(Request::new(body));
-    *request.uri_mut() = target(head.uri, &host, http2);
+    *request.uri_mut() = target(head.uri, &host, http2.then(|| scheme_of(upstream)));
     *request.method_mut() = head.method;
     *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
     *request.headers_mut() = headers;
@@ -205,15 +206,20 @@ fn host_of(uri: &Uri, headers: &HeaderMap, upstream: &Upstream) -> HeaderValue {
         .unwrap_or_else(|| HeaderValue::from_static("localhost"))
 }
 
+/// What its servers are spoken to under: TLS or not. The policy has them all alike, where they speak HTTP/2.
+fn scheme_of(upstream: &Upstream) -> Scheme {
+    if upstream.policy.servers.iter().any(|server| server.https) { Scheme::HTTPS } else { Scheme::HTTP }
+}
+
 /// Path and query as they came; in HTTP/2 with scheme and host, which stand in the target there.
-fn target(uri: Uri, host: &HeaderValue, http2: bool) -> Uri {
-    if !http2 && uri.authority().is_none() {
+fn target(uri: Uri, host: &HeaderValue, http2: Option<Scheme>) -> Uri {
+    if http2.is_none() && uri.authority().is_none() {
         return uri;
     }
     let mut parts = http::uri::Parts::default();
     parts.path_and_query = uri.path_and_query().cloned();
-    if http2 {
-        parts.scheme = Some(http::uri::Scheme::HTTP);
+    if let Some(scheme) = http2 {
+        parts.scheme = Some(scheme);
         parts.authority = host.to_str().ok().and_then(|host| host.parse().ok());
     }
     Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static("/"))

@@ -91,6 +91,8 @@ async fn one_way<R: AsyncRead, W: AsyncWrite>(
         }
         moved.send_replace(());
         to.write_all(&piece[..length]).await?;
+        // Under TLS octets are taken before the socket has room for them.
+        to.flush().await?;
         moved.send_replace(());
     }
 }

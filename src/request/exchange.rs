@@ -161,6 +161,8 @@ pub struct Exchange {
     /// Whether there are any: nearly always not, which costs the client's connection no lock.
     has_interim: AtomicBool,
     interim_waker: AtomicWaker,
+    /// Its permit holds a place. For the books.
+    holds_place: AtomicBool,
     /// The client was given the head of an answer before there was one.
     aloud: AtomicBool,
     /// The work whose answer it shares.
@@ -196,6 +198,7 @@ impl Exchange {
             interim: Mutex::new(Vec::new()),
             has_interim: AtomicBool::new(false),
             interim_waker: AtomicWaker::new(),
+            holds_place: AtomicBool::new(false),
             aloud: AtomicBool::new(false),
             shares: OnceLock::new(),
         }
@@ -248,6 +251,16 @@ impl Exchange {
     #[must_use]
     pub fn upstream_took(&self) -> Duration {
         Duration::from_nanos(self.upstream_took.load(Ordering::Relaxed))
+    }
+
+    /// Notes whether its permit holds a place.
+    pub fn hold_place(&self, holds: bool) {
+        self.holds_place.store(holds, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn holds_place(&self) -> bool {
+        self.holds_place.load(Ordering::Relaxed)
     }
 
     /// Notes that the client was given the head of an answer, and now hears how its request waits.

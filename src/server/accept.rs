@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::server::proxy_protocol::header;
+use crate::server::secure::{Secure, greet};
 use crate::server::socket::Socket;
-use crate::server::{Service, serve};
+use crate::server::{Caller, Service, closing, serve};
 use crate::sync::Mutex;
+use crate::tls::Live;
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -95,12 +99,61 @@ impl Drop for ConnectionSlot {
     }
 }
 
+/// What a connection goes through before HTTP is spoken on it.
+#[derive(Debug, Clone)]
+pub struct Door {
+    pub proxy_protocol: bool,
+    pub tls: Option<Arc<Live<ServerConfig>>>,
+    /// Connections that did not get through.
+    pub turned_away: IntCounter,
+}
+
+impl Door {
+    fn is_open(&self) -> bool {
+        !self.proxy_protocol && self.tls.is_none()
+    }
+
+    /// Takes a connection through, within the time that there is for a request head.
+    async fn enter(self, stream: TcpStream, address: SocketAddr, service: Service) {
+        let limit = service.limits().header_timeout;
+        let through = tokio::time::timeout(limit, self.through(stream, address));
+        let entered = tokio::select! {
+            entered = through => entered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            () = closing(service.stage.clone()) => return,
+        };
+        match entered {
+            Ok((Entered::Plain(socket), caller)) => serve(socket, caller, service).await,
+            Ok((Entered::Secure(socket), caller)) => serve(socket, caller, service).await,
+            Err(error) => {
+                self.turned_away.inc();
+                tracing::debug!(%error, %address, "a connection did not get to HTTP");
+            }
+        }
+    }
+
+    async fn through(&self, mut stream: TcpStream, address: SocketAddr) -> io::Result<(Entered, Caller)> {
+        let named = if self.proxy_protocol { header(&mut stream).await? } else { None };
+        let address = named.unwrap_or(address);
+        let socket = Socket::new(stream);
+        Ok(match &self.tls {
+            None => (Entered::Plain(socket), Caller { address, scheme: "http" }),
+            Some(tls) => (Entered::Secure(greet(socket, tls.current()).await?), Caller { address, scheme: "https" }),
+        })
+    }
+}
+
+enum Entered {
+    Plain(Socket),
+    Secure(Secure),
+}
+
 /// Accepts and serves until `closing` says so. Connections that are open then go on.
 ///
 /// Over the limit each loop holds one more connection that it does not serve, and the others wait in the system's
 /// backlog.
 pub async fn accept(
     listener: TcpListener,
+    door: Door,
     service: Service,
     slots: Arc<ConnectionSlots>,
     open: IntGauge,
@@ -115,10 +168,15 @@ pub async fn accept(
         let Some((slot, stream, address)) = accepted else { return };
         let gauge = OpenConnection::new(open.clone());
         let service = service.clone();
+        let door = (!door.is_open()).then(|| door.clone());
         tokio::spawn(async move {
             // Answers go out as they are written; there is nothing to gain from gathering them.
             let _ = stream.set_nodelay(true);
-            serve(Socket::new(stream), address, service).await;
+            match door {
+                None => serve(Socket::new(stream), Caller { address, scheme: "http" }, service).await,
+                // Boxed: a connection without all that is small.
+                Some(door) => Box::pin(door.enter(stream, address, service)).await,
+            }
             drop((gauge, slot));
         });
     }

@@ -9,6 +9,9 @@
 //! drives the connection looks whether it has said anything ([`Watchable::poll_said`]). Where octets stand before the end,
 //! because the body of a request that waits is not read, the watch needs a registration of its own for the socket, and
 //! looks at its readiness only ([`Departure`]).
+//!
+//! Under TLS there is nothing to ask with: every octet is part of a record. There a client whose side is shut counts as
+//! gone. One that only says that it has finished (close_notify) and keeps its side open is here.
 
 use std::io;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use socket2::SockRef;
 use tokio::io::{Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 
+use crate::server::secure::Sealed;
 use crate::server::socket::Socket;
 
 /// The octet that every answer of HTTP/1 begins with.
@@ -32,17 +36,31 @@ pub trait Departs {
 
 /// A connection that can be watched, which costs nothing until it is.
 #[derive(Debug, Clone)]
-pub struct Watchable(Arc<TcpStream>);
+pub struct Watchable {
+    tcp: Arc<TcpStream>,
+    sealed: Option<Sealed>,
+}
 
 impl Watchable {
+    /// A connection under TLS.
+    #[must_use]
+    pub(super) fn sealed(tcp: Arc<TcpStream>, sealed: Sealed) -> Self {
+        Self { tcp, sealed: Some(sealed) }
+    }
+
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
+    }
+
     /// Begins to watch.
     ///
     /// # Errors
     /// When the system has no descriptor to spare.
     pub fn watch(&self) -> io::Result<Departure> {
         // A second descriptor of the same socket has a registration, and so a readiness, of its own.
-        let socket = std::net::TcpStream::from(SockRef::from(&*self.0).try_clone()?);
-        Ok(Departure { socket: TcpStream::from_std(socket)?, shut: false })
+        let socket = std::net::TcpStream::from(SockRef::from(&*self.tcp).try_clone()?);
+        Ok(Departure { socket: TcpStream::from_std(socket)?, shut: false, sealed: self.is_sealed() })
     }
 }
 
@@ -63,17 +81,18 @@ impl Watchable {
     /// Looks whether anything has come, and has `cx` woken when something does. Costs no call of the system while nothing
     /// has.
     pub fn poll_said(&self, cx: &mut Context<'_>) -> Said {
-        match self.0.poll_read_ready(cx) {
+        match self.tcp.poll_read_ready(cx) {
             Poll::Pending => return Said::Nothing,
             Poll::Ready(Err(_)) => return Said::Reset,
             Poll::Ready(Ok(())) => {}
         }
-        let ready = self.0.ready(Interest::READABLE).now_or_never();
-        if !ready.and_then(Result::ok).is_some_and(Ready::is_read_closed) {
-            return Said::Octets;
+        let ready = self.tcp.ready(Interest::READABLE).now_or_never();
+        if self.is_sealed() && ready.and_then(Result::ok).is_some_and(Ready::is_read_closed) {
+            return Said::Reset;
         }
+        // A read that has filled its buffer has left the socket ready, with octets in it or without.
         let mut room = [0; 1];
-        match self.0.poll_peek(cx, &mut ReadBuf::new(&mut room)) {
+        match self.tcp.poll_peek(cx, &mut ReadBuf::new(&mut room)) {
             Poll::Pending => Said::Nothing,
             Poll::Ready(Ok(0)) => Said::End,
             Poll::Ready(Ok(_)) => Said::Octets,
@@ -84,13 +103,16 @@ impl Watchable {
     /// Sends of `bytes` what the socket takes now, past whoever else writes to it. Says how many those were.
     #[must_use]
     pub fn send(&self, bytes: &[u8]) -> usize {
-        self.0.try_write(bytes).unwrap_or(0)
+        match &self.sealed {
+            Some(sealed) => sealed.send(bytes),
+            None => self.tcp.try_write(bytes).unwrap_or(0),
+        }
     }
 }
 
 impl Departs for Socket {
     fn watchable(&self) -> Option<Watchable> {
-        Some(Watchable(self.shared()))
+        Some(Watchable { tcp: self.shared(), sealed: None })
     }
 }
 
@@ -105,6 +127,7 @@ impl Departs for tokio::io::DuplexStream {
 pub struct Departure {
     socket: TcpStream,
     shut: bool,
+    sealed: bool,
 }
 
 /// What is known of the client.
@@ -133,8 +156,13 @@ impl Departure {
                 Poll::Ready(Ok(())) if self.readiness().is_write_closed() => return Presence::Gone,
                 Poll::Ready(Ok(())) => self.clear(Interest::WRITABLE),
                 Poll::Ready(Err(_)) => return Presence::Gone,
-                Poll::Pending => return if self.shut { Presence::Shut } else { Presence::Here },
+                Poll::Pending => break,
             }
+        }
+        match (self.shut, self.sealed) {
+            (false, _) => Presence::Here,
+            (true, false) => Presence::Shut,
+            (true, true) => Presence::Gone,
         }
     }
 

@@ -84,11 +84,11 @@ struct Line {
 
 impl Line {
     fn new<S: Downstream>(accepted: Accepted<S>, service: Service) -> (Self, Wire<S>) {
-        let Accepted { socket, ahead, address, began, limits } = accepted;
+        let Accepted { socket, ahead, caller, began, limits } = accepted;
         let connection = Arc::new(Connection::new(began, socket.watchable()));
         let wire = Wire::new(socket, ahead, limits.max_header_bytes, connection.clone());
         let stage = StageWatch::new(service.stage.clone());
-        let hop = Arc::new(Hop::new(address.ip(), "http"));
+        let hop = Arc::new(Hop::new(caller.address.ip(), caller.scheme));
         (Self { connection, limits, hop, service, timer: LazyTimer::default(), stage }, wire)
     }
 }

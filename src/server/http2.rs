@@ -39,12 +39,12 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves one connection to its end.
 pub(super) async fn serve<S: Downstream>(accepted: Accepted<S>, service: Service) {
-    let Accepted { socket, ahead, address, began, limits } = accepted;
+    let Accepted { socket, ahead, caller, began, limits } = accepted;
     let streams = Streams { called: Arc::default(), open: Arc::default(), ended: Arc::new(Mutex::new(began)) };
     let requests = Requests {
         rim: rim::around(service.proxy.clone()),
         called: streams.called.clone(),
-        hop: Arc::new(Hop::new(address.ip(), "http")),
+        hop: Arc::new(Hop::new(caller.address.ip(), caller.scheme)),
     };
     let connection = Builder::new(streams.clone())
         .timer(TokioTimer::new())

@@ -167,7 +167,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        if Pin::new(&mut self.socket).poll_flush(cx)?.is_pending() {
+            // Under TLS octets are taken before the socket has room for them.
+            self.connection.wrote(true);
+            return Poll::Pending;
+        }
         self.connection.flushed();
         Poll::Ready(Ok(()))
     }

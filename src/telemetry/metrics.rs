@@ -38,6 +38,7 @@ pub struct Metrics {
     pub replayed: IntCounterVec,
     pub nested: IntCounterVec,
     pub interrupted: IntCounterVec,
+    pub permit_leaks: IntCounter,
     pub sessions_active: IntGauge,
     pub rate_limit_keys: IntGauge,
     pub upstream_healthy: IntGaugeVec,
@@ -46,6 +47,7 @@ pub struct Metrics {
     pub upstream_errors: IntCounterVec,
     pub upstream_retries: IntCounterVec,
     pub connections: IntGaugeVec,
+    pub connections_turned_away: IntCounterVec,
     pub config_successful: IntGauge,
     pub config_success_time: Gauge,
     pub config_reloads: IntCounterVec,
@@ -123,6 +125,10 @@ impl Metrics {
                 "Requests ended before their time, by what ended them: a newer request that replaced or interrupted them, or an operator.",
                 &["route", "by"],
             ),
+            permit_leaks: r.counter(
+                "turnwise_permit_leaks_total",
+                "Turns and places that nobody holds and that never went back. Anything but 0 is a fault of the gateway.",
+            ),
             sessions_active: r.gauge("turnwise_sessions_active", "Sessions with a request that runs or waits."),
             rate_limit_keys: r.gauge("turnwise_rate_limit_keys", "Keys of rate limits that are remembered."),
             upstream_healthy: r.gauges(
@@ -151,6 +157,11 @@ impl Metrics {
                 &["upstream"],
             ),
             connections: r.gauges("turnwise_connections", "Open client connections.", &["listener"]),
+            connections_turned_away: r.counters(
+                "turnwise_connections_turned_away_total",
+                "Connections that ended in their PROXY protocol header or in their TLS handshake.",
+                &["listener"],
+            ),
             config_successful: r
                 .gauge("turnwise_config_last_reload_successful", "1 if the last (re)load of the policy succeeded."),
             config_success_time: r.float(
@@ -355,6 +366,10 @@ impl Register {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.add(IntGaugeVec::new(Opts::new(name, help), labels).expect("constant names are valid"))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::new(name, help).expect("constant names are valid"))
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {

@@ -7,6 +7,10 @@ use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::tls::HTTP_2;
+use crate::upstream::server::Server;
 
 /// A byte stream to a server.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -19,6 +23,24 @@ pub type Dialling = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + S
 pub trait Dial: Debug + Send + Sync {
     /// Connects to `host`, a name or an address literal. Without a timeout of its own; cancel safe.
     fn dial(&self, host: &str, port: u16) -> Dialling;
+}
+
+/// Connects to a server, and greets it under TLS where that is spoken. Without a timeout of its own; cancel safe.
+///
+/// # Errors
+/// Whatever the system says of the attempt; and when the server cannot be trusted, or speaks another protocol than it is
+/// asked for.
+pub(super) async fn open(dial: &dyn Dial, server: &Server) -> io::Result<Box<dyn Stream>> {
+    let stream = dial.dial(&server.host, server.port).await?;
+    let Some(tls) = server.tls() else { return Ok(stream) };
+    let (config, name) = tls.of(&server.host)?;
+    let wants_http2 = config.alpn_protocols.iter().any(|protocol| protocol == HTTP_2);
+    let stream = TlsConnector::from(config).connect(name, stream).await?;
+    // A server that chooses none speaks what servers spoke before there was a choice.
+    if wants_http2 && stream.get_ref().1.alpn_protocol() != Some(HTTP_2) {
+        return Err(io::Error::other("the server does not speak HTTP/2 over TLS"));
+    }
+    Ok(Box::new(stream))
 }
 
 /// TCP, with names looked up anew for every connection, so that a changed record is followed.

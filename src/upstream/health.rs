@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::policy::HealthCheck;
 use crate::upstream::Upstream;
-use crate::upstream::connect::Dial;
+use crate::upstream::connect::{Dial, open};
 use crate::upstream::server::Server;
 
 /// Checks all servers of `upstream` for ever, each on its own. Cancel safe: drop it to stop.
@@ -47,7 +47,7 @@ async fn watch(upstream: &Upstream, server: &Server, health: &HealthCheck, dial:
 
 /// Whether the server answers with a status below 400.
 async fn passes(server: &Server, path: &str, http2: bool, dial: &dyn Dial) -> bool {
-    let Ok(stream) = dial.dial(&server.host, server.port).await else { return false };
+    let Ok(stream) = open(dial, server).await else { return false };
     let stream = TokioIo::new(stream);
     let Some(request) = request(server, path, http2) else { return false };
     if http2 {
@@ -62,7 +62,7 @@ async fn passes(server: &Server, path: &str, http2: bool, dial: &dyn Dial) -> bo
 fn request(server: &Server, path: &str, http2: bool) -> Option<Request<Empty<Bytes>>> {
     let authority = server.authority();
     let request = if http2 {
-        Request::get(format!("http://{authority}{path}")).version(Version::HTTP_2)
+        Request::get(format!("{}://{authority}{path}", server.scheme())).version(Version::HTTP_2)
     } else {
         Request::get(path).header(header::HOST, authority).header(header::CONNECTION, "close")
     };

@@ -25,7 +25,7 @@ use crate::policy;
 use crate::request::exchange::Exchange;
 use crate::sync::Mutex;
 use crate::time;
-use crate::upstream::connect::{Dial, Stream};
+use crate::upstream::connect::{Dial, Stream, open};
 use crate::upstream::http1::{self, Switched};
 use crate::upstream::interim;
 use crate::upstream::server::Server;
@@ -166,7 +166,7 @@ impl Pools {
     /// Whatever the system says of the attempt; without a timeout of its own.
     pub async fn connect(&self, server: &Arc<Server>, policy: &policy::Upstream) -> io::Result<Lease> {
         let pool = self.pool(server, policy);
-        let stream = self.dial.dial(&server.host, server.port).await?;
+        let stream = open(&*self.dial, server).await?;
         let over = if policy.http2 {
             Over::Http2(Box::new(Stream2 { sender: pool.open_http2(stream).await?, body: None }))
         } else {
@@ -189,7 +189,7 @@ impl Pools {
 
     fn pool(&self, server: &Arc<Server>, policy: &policy::Upstream) -> Arc<ServerPool> {
         let mut servers = self.servers.lock();
-        let pool = servers.entry(server.id).or_insert_with(|| {
+        let pool = servers.entry(server.pool_id()).or_insert_with(|| {
             Arc::new(ServerPool {
                 server: server.clone(),
                 idle: Mutex::new(Vec::new()),

@@ -8,9 +8,10 @@ use tokio::sync::Notify;
 
 use crate::limit::keys::KeyBudget;
 use crate::limit::lanes::Lanes;
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 use crate::sync::Mutex;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::Outgoing;
 use crate::upstream::{Shared, Upstream, server::Server};
 
 /// Everything that is known of the servers.
@@ -33,17 +34,24 @@ impl Registry {
         Self { known: Mutex::new(Known::default()), metrics }
     }
 
-    /// The upstreams of `policy`, in its order. Servers that it still names keep their health and their load.
+    /// The upstreams of `policy`, in its order. Servers that it still names keep their health and their load. `tls` is
+    /// asked how TLS is spoken with an upstream's `https` servers.
     #[must_use]
-    pub fn reconcile(&self, policy: &Policy) -> Vec<Arc<Upstream>> {
+    pub fn reconcile(
+        &self,
+        policy: &Policy,
+        tls: impl Fn(&policy::Upstream) -> Option<Outgoing>,
+    ) -> Vec<Arc<Upstream>> {
         let mut known = self.known.lock();
         let mut servers = HashMap::new();
         let mut shared = HashMap::new();
         let upstreams = policy.upstreams.iter().map(|upstream| {
+            let outgoing = tls(upstream);
             let of_upstream = upstream.servers.iter().map(|server| {
                 let name = (upstream.name.clone(), server.url.clone());
                 let state = known.server(&name, server);
                 state.configure(server.weight, server.concurrency);
+                state.speak(outgoing.as_ref().filter(|_| server.https), || known.next_id());
                 if upstream.health.is_none() {
                     state.unchecked();
                 }
@@ -84,12 +92,16 @@ impl Registry {
 }
 
 impl Known {
-    fn server(&mut self, name: &(Arc<str>, Arc<str>), policy: &crate::policy::UpstreamServer) -> Arc<Server> {
+    fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn server(&mut self, name: &(Arc<str>, Arc<str>), policy: &policy::UpstreamServer) -> Arc<Server> {
         if let Some(server) = self.servers.get(name) {
             return server.clone();
         }
-        self.next_id += 1;
-        Arc::new(Server::new(self.next_id, policy.url.clone(), policy.host.clone(), policy.port))
+        Arc::new(Server::new(self.next_id(), policy.url.clone(), policy.host.clone(), policy.port))
     }
 }
 

@@ -4,13 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
+
 use crate::time;
+use crate::tls::Outgoing;
 
 /// A server, known by its upstream's name and its URL from one policy to the next.
 #[derive(Debug)]
 pub struct Server {
-    /// Unique in this process; connection pools go by it.
+    /// Unique in this process.
     pub id: u64,
+    /// Connection pools go by it: it changes when TLS is to be spoken in another way.
+    pool_id: AtomicU64,
+    tls: ArcSwapOption<Outgoing>,
     /// The `server` label of metrics.
     pub url: Arc<str>,
     pub host: Arc<str>,
@@ -36,6 +42,8 @@ impl Server {
     pub(super) fn new(id: u64, url: Arc<str>, host: Arc<str>, port: u16) -> Self {
         Self {
             id,
+            pool_id: AtomicU64::new(id),
+            tls: ArcSwapOption::empty(),
             url,
             host,
             port,
@@ -56,6 +64,36 @@ impl Server {
     pub(super) fn configure(&self, weight: u32, limit: Option<u32>) {
         self.weight.store(weight, Ordering::Relaxed);
         self.limit.store(limit.map_or(0, |limit| limit as usize), Ordering::Relaxed);
+    }
+
+    /// Takes how TLS is to be spoken with it from now on. Connections that were made in another way get no more requests.
+    pub(super) fn speak(&self, tls: Option<&Outgoing>, next_id: impl FnOnce() -> u64) {
+        let same = match (&*self.tls.load(), tls) {
+            (Some(now), Some(new)) => now.is(new),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            self.tls.store(tls.cloned().map(Arc::new));
+            self.pool_id.store(next_id(), Ordering::Release);
+        }
+    }
+
+    /// How TLS is spoken with it, if it is.
+    #[must_use]
+    pub fn tls(&self) -> Option<Arc<Outgoing>> {
+        self.tls.load_full()
+    }
+
+    /// `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.load().is_some() { "https" } else { "http" }
+    }
+
+    #[must_use]
+    pub fn pool_id(&self) -> u64 {
+        self.pool_id.load(Ordering::Acquire)
     }
 
     /// Host and port as a `Host` field names them.

@@ -9,6 +9,7 @@ pub mod http2;
 pub mod metrics;
 pub mod recorder;
 mod recorder_itself;
+pub mod tls;
 pub mod wait;
 pub mod wire;
 

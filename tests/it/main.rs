@@ -21,5 +21,6 @@ mod rates;
 mod refusals;
 mod reload;
 mod timeouts;
+mod tls;
 mod turns;
 mod upstreams;

@@ -4,7 +4,8 @@
 //! The judge is a few lines: at no start may there be more at once than the policy in force allows, the starts of one
 //! session come in the order of its arrivals, nothing starts twice, and of equal requests one. Nested requests take no place
 //! and may run inside their turn, so they are not counted; how they wait for one another has a simulation of its own. At the end
-//! everybody has one answer and the house is at rest. `TURNWISE_SEED=n` replays one run.
+//! everybody has one answer and the house is at rest. After every step the books are in order: each turn and each place that is
+//! taken is held by somebody. `TURNWISE_SEED=n` replays one run, `TURNWISE_SEEDS=n` makes so many.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -13,7 +14,11 @@ use crate::harness::{Asked, Door, House, later, paused, settle};
 
 /// The variable that replays one run, with a word on every step.
 const SEED: &str = "TURNWISE_SEED";
-const SEEDS: u64 = 2000;
+/// How many runs there are, from 0 on; fewer where the test is one of many.
+const SEEDS: &str = "TURNWISE_SEEDS";
+const FEW: u64 = 2000;
+/// Runs that once failed, whatever they found.
+const REGRESSIONS: &[u64] = &[];
 const THREADS: usize = 4;
 const WIDEST: usize = 3;
 const STEPS: usize = 40;
@@ -200,6 +205,11 @@ impl Run {
         }
         settle().await;
         self.fully_used();
+        assert_eq!(
+            turnwise::admission::unaccounted(&self.house.control.admission),
+            0,
+            "turns and places that nobody holds"
+        );
     }
 
     fn arrive(&mut self) {
@@ -355,9 +365,11 @@ fn whatever_happens_limits_and_order_hold_and_nothing_is_left() {
     match std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => simulate(seed),
         None => std::thread::scope(|scope| {
+            let seeds = std::env::var(SEEDS).ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(FEW);
+            REGRESSIONS.iter().for_each(|seed| simulate(*seed));
             // Each run has a clock of its own.
             for part in 0..THREADS {
-                scope.spawn(move || (part as u64..SEEDS).step_by(THREADS).for_each(simulate));
+                scope.spawn(move || (part as u64..seeds).step_by(THREADS).for_each(simulate));
             }
         }),
     }

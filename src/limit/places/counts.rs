@@ -187,6 +187,12 @@ impl Counts {
         self.of(scope).resize(limit);
     }
 
+    /// Places in use in one scope.
+    #[must_use]
+    pub fn in_use_of(&self, scope: Scope) -> usize {
+        (self.of(scope).word() & USED) as usize
+    }
+
     #[must_use]
     pub fn in_use(&self) -> usize {
         (self.global.word() & USED) as usize

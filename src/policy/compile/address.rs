@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::not_yet;
 use crate::config::{Fault, quoted};
 
 /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` (IPv4) or `:8080` (all IPv4 addresses). Port 0: any free one.
@@ -47,20 +46,20 @@ pub(super) struct ServerAddress {
     /// Without brackets.
     pub host: String,
     pub port: u16,
+    pub https: bool,
 }
 
-/// `http://host` or `http://host:port`, with nothing after it but one slash.
+/// `http://host` or `https://host:port`, with nothing after it but one slash.
 pub(super) fn server(text: &str) -> Result<ServerAddress, Fault> {
-    const FORM: &str = "must be `http://host:port`";
+    const FORM: &str = "must be `http://host:port` or `https://host:port`";
     let Some((scheme, rest)) = text.split_once("://") else {
         // Not quoted when it may hold a password.
-        let fault = Fault::new(format!("{FORM}, and begin with `http://`"));
+        let fault = Fault::new(format!("{FORM}, and begin with `http://` or `https://`"));
         return Err(if text.contains('@') { fault } else { fault.hint(format!("write `http://{}`", quoted(text))) });
     };
-    let default_port = match scheme.to_ascii_lowercase().as_str() {
-        "http" => 80,
-        "https" if not_yet::HTTPS_SERVERS => 443,
-        "https" => return Err(not_yet::fault("`https://` to servers")),
+    let (https, default_port) = match scheme.to_ascii_lowercase().as_str() {
+        "http" => (false, 80),
+        "https" => (true, 443),
         _ => {
             return Err(Fault::new(format!("{FORM}; `{}` is no scheme for servers", quoted(scheme))));
         }
@@ -79,7 +78,13 @@ pub(super) fn server(text: &str) -> Result<ServerAddress, Fault> {
         Some(port) => port_number(port, 1)
             .ok_or_else(|| Fault::new(format!("{FORM}; `{}` is no port from 1 to 65535", quoted(port))))?,
     };
-    Ok(ServerAddress { host, port })
+    Ok(ServerAddress { host, port, https })
+}
+
+/// The name in a server's certificate.
+pub(super) fn server_name(text: &str) -> Result<String, Fault> {
+    check_host(text)
+        .ok_or_else(|| Fault::new(format!("must be a name such as `agent.example.com`, not `{}`", quoted(text))))
 }
 
 /// A host as `Host` names it, in lower case and without the port.
@@ -156,12 +161,15 @@ mod tests {
     #[test]
     fn servers_have_scheme_host_and_port() {
         for (text, host, port) in [
+            ("https://agents", "agents", 443),
+            ("https://agents:8443", "agents", 8443),
             ("http://127.0.0.1:8000", "127.0.0.1", 8000),
             ("http://agents", "agents", 80),
             ("HTTP://Agents.local:81/", "agents.local", 81),
             ("http://[::1]:8000", "::1", 8000),
         ] {
-            assert_eq!(server(text).expect(text), ServerAddress { host: host.to_owned(), port });
+            let https = text.starts_with("https");
+            assert_eq!(server(text).expect(text), ServerAddress { host: host.to_owned(), port, https });
         }
         for text in [
             "agents:80",
@@ -187,11 +195,6 @@ mod tests {
         for text in ["http://me:s3cret@a:80", "me:s3cret@a:80"] {
             assert!(!format!("{:?}", server(text).expect_err(text)).contains("s3cret"));
         }
-    }
-
-    #[test]
-    fn https_is_not_there_yet() {
-        assert!(server("https://a").expect_err("https").message.contains("not available in this version"));
     }
 
     #[test]

@@ -7,8 +7,6 @@ use crate::config::{Cursor, Fault, Fields};
 enum Off {
     /// The key cannot say so: it must be absent.
     Absent,
-    False,
-    Null,
     /// The first of the words it knows.
     FirstOf(&'static [&'static str]),
 }
@@ -25,11 +23,7 @@ const fn not_yet(key: &'static str, off: Off) -> NotYet {
 
 /// To lift one: remove its line here and read the key where its mapping is read.
 pub(super) const TOP: &[NotYet] = &[not_yet("background", Off::Absent)];
-pub(super) const LISTENER: &[NotYet] = &[not_yet("tls", Off::Null), not_yet("proxy_protocol", Off::False)];
-pub(super) const UPSTREAM: &[NotYet] = &[not_yet("tls", Off::Null)];
 pub(super) const ROUTE: &[NotYet] = &[not_yet("background", Off::FirstOf(&["off", "prefer", "always"]))];
-/// `https://` in the address of a server.
-pub(super) const HTTPS_SERVERS: bool = false;
 
 /// What is said of anything that is still to come.
 pub(super) fn fault(what: &str) -> Fault {
@@ -49,16 +43,6 @@ fn refuse_one(cursor: Cursor<'_>, key: &str, off: &Off) {
     let key = format!("`{key}`");
     match off {
         Off::Absent => cursor.problem(fault(&key)),
-        Off::Null => {
-            if !cursor.is_null() {
-                cursor.problem(fault(&key));
-            }
-        }
-        Off::False => {
-            if cursor.bool() == Some(true) {
-                cursor.problem(fault(&key).hint("write `false`"));
-            }
-        }
         Off::FirstOf(words) => {
             let table: Vec<(&str, usize)> = words.iter().enumerate().map(|(place, word)| (*word, place)).collect();
             if let Some(place) = cursor.word(&table).filter(|place| *place > 0) {

@@ -1,12 +1,12 @@
 //! `listen`, `admin` and `server`.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ANY_TIME, MAX_COUNT, MAX_LIST, SOME_TIME, address, not_yet};
+use super::{ANY_TIME, MAX_COUNT, MAX_LIST, SOME_TIME, address, tls};
 use crate::config::{Cursor, Fault, Fields};
-use crate::policy::{Admin, Server};
+use crate::policy::{Admin, Listener, Server};
 
 const ADMIN: [&str; 2] = ["listen", "token_file"];
 const LISTENER: [&str; 3] = ["address", "tls", "proxy_protocol"];
@@ -22,51 +22,55 @@ const SERVER: [&str; 8] = [
 ];
 
 /// Never empty; `None` after a problem.
-pub(super) fn listen(fields: Fields<'_>) -> Option<Vec<SocketAddr>> {
+pub(super) fn listen(fields: Fields<'_>) -> Option<Vec<Listener>> {
     let Some(cursor) = fields.get("listen") else {
-        return Some(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))]);
+        return Some(vec![plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))]);
     };
     if !cursor.is_list() {
-        return listener(cursor).map(|address| vec![address]);
+        return listener(cursor).map(|listener| vec![listener]);
     }
     let items = cursor.items_up_to(MAX_LIST)?;
     if items.is_empty() {
         cursor.problem(Fault::new("must name at least one address"));
         return None;
     }
-    let addresses: Vec<(Cursor<'_>, SocketAddr)> =
-        items.into_iter().filter_map(|item| listener(item).map(|address| (item, address))).collect();
+    let listeners: Vec<(Cursor<'_>, Listener)> =
+        items.into_iter().filter_map(|item| listener(item).map(|listener| (item, listener))).collect();
     // All IPv4 and all IPv6 addresses are two listeners that do not meet.
-    for (index, (item, address)) in addresses.iter().enumerate() {
-        if addresses[..index]
-            .iter()
-            .any(|(_, earlier)| earlier.is_ipv4() == address.is_ipv4() && address::collide(*earlier, *address))
-        {
+    for (index, (item, Listener { address, .. })) in listeners.iter().enumerate() {
+        let mut earlier = listeners[..index].iter().map(|(_, earlier)| earlier.address);
+        if earlier.any(|earlier| earlier.is_ipv4() == address.is_ipv4() && address::collide(earlier, *address)) {
             item.problem(Fault::new(format!("`{address}` is listened on already")));
         }
     }
-    let addresses: Vec<SocketAddr> = addresses.into_iter().map(|(_, address)| address).collect();
-    (!addresses.is_empty()).then_some(addresses)
+    let listeners: Vec<Listener> = listeners.into_iter().map(|(_, listener)| listener).collect();
+    (!listeners.is_empty()).then_some(listeners)
 }
 
-fn listener(cursor: Cursor<'_>) -> Option<SocketAddr> {
+fn plain(address: SocketAddr) -> Listener {
+    Listener { address, tls: None, proxy_protocol: false }
+}
+
+fn listener(cursor: Cursor<'_>) -> Option<Listener> {
     let address = |cursor: Cursor<'_>| cursor.parsed(address::listen, "an address such as `127.0.0.1:8080`");
     if !cursor.is_mapping() {
-        return address(cursor);
+        return address(cursor).map(plain);
     }
     let fields = cursor.fields(&LISTENER)?;
-    not_yet::refuse(fields, not_yet::LISTENER);
-    fields.required("address").and_then(address)
+    let tls = fields.nullable("tls", tls::listener).map(Arc::new);
+    let proxy_protocol = fields.or("proxy_protocol", false, Cursor::bool);
+    let address = fields.required("address").and_then(address)?;
+    Some(Listener { address, tls, proxy_protocol })
 }
 
-pub(super) fn admin(fields: Fields<'_>, public: &[SocketAddr]) -> Admin {
+pub(super) fn admin(fields: Fields<'_>, public: &[Listener]) -> Admin {
     let fields = fields.section("admin", &ADMIN);
     let listen = fields.or("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 9180)), |cursor| {
         cursor.parsed(address::listen, "an address such as `127.0.0.1:9180`")
     });
-    let token_file = fields.nullable("token_file", Cursor::string).map(PathBuf::from);
+    let token_file = fields.nullable("token_file", tls::file);
     let place = fields.get("listen").unwrap_or(fields.cursor());
-    if let Some(met) = public.iter().find(|public| address::collide(**public, listen)) {
+    if let Some(met) = public.iter().map(|public| public.address).find(|public| address::collide(*public, listen)) {
         let message = format!("the admin address `{listen}` shares its port with the public address `{met}`");
         place.problem(Fault::new(message).hint("give `admin.listen` a port of its own"));
     }

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::policy::{
-    Abandoned, Anonymous, Assign, Balance, FairBy, Join, KeySource, PathMatch, Priority, RatePer, Segment, WhenBusy,
-    WhenExceeded,
+    Abandoned, Anonymous, Assign, Balance, FairBy, Join, KeySource, Listener, NamedFile, PathMatch, Priority, RatePer,
+    Segment, UpstreamTls, WhenBusy, WhenExceeded,
 };
 
 const SMALLEST: &str = "upstreams: {agents: {servers: ['http://127.0.0.1:8000']}}";
@@ -46,7 +46,8 @@ fn says(text: &str, expected: &str) {
 fn the_smallest_file_has_every_default() {
     let policy = policy(SMALLEST);
     let seconds = Duration::from_secs;
-    assert_eq!(policy.listen, ["127.0.0.1:8080".parse::<SocketAddr>().expect("an address")]);
+    let address = "127.0.0.1:8080".parse::<SocketAddr>().expect("an address");
+    assert_eq!(policy.listen, [Listener { address, tls: None, proxy_protocol: false }]);
     assert_eq!((policy.admin.listen.to_string(), policy.admin.token_file), ("127.0.0.1:9180".to_owned(), None));
     let server = &policy.server;
     assert!(server.workers >= 1 && server.trusted_proxies.is_empty());
@@ -318,20 +319,46 @@ fn a_route_that_nothing_reaches_is_a_warning() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_and_its_absence_may_be_stated() {
-    let upstream = |text: &str| format!("upstreams: {{a: {{servers: ['http://a'], {text}}}}}");
-    for text in [
-        format!("{SMALLEST}\nbackground: {{workers: 5}}"),
-        with_route("background: prefer"),
-        upstream("tls: {ca: /ca.pem}"),
-        "upstreams: {a: {servers: ['https://a']}}".to_owned(),
-        format!("{SMALLEST}\nlisten: [{{address: ':80', tls: {{cert: c, key: k}}}}]"),
-        format!("{SMALLEST}\nlisten: {{address: ':80', proxy_protocol: true}}"),
-    ] {
+    for text in [format!("{SMALLEST}\nbackground: {{workers: 5}}"), with_route("background: prefer")] {
         says(&text, "is not available in this version of Turnwise");
     }
-    policy(&upstream("tls: null"));
     policy(&with_route("background: off"));
     says(&with_route("background: false"), "must be `off` or `prefer` or `always`, not `false`");
+}
+
+#[test]
+fn tls_of_listeners_names_its_files_where_they_are_named() {
+    let listener = |text: &str| format!("{SMALLEST}\nlisten: [{{address: ':80', {text}}}]");
+    let both = policy(&listener(
+        "proxy_protocol: true, tls: {cert: c, key: k, client_ca: a, certificates: [{cert: d, key: l}]}",
+    ));
+    let tls = both.listen[0].tls.as_deref().expect("TLS");
+    assert!(both.listen[0].proxy_protocol);
+    let named = |file: &NamedFile| format!("{} {}", file.key, file.path.display());
+    assert_eq!(named(&tls.identity.cert), "listen[0].tls.cert c");
+    assert_eq!(named(tls.client_ca.as_ref().expect("one")), "listen[0].tls.client_ca a");
+    assert_eq!(named(&tls.others[0].key), "listen[0].tls.certificates[0].key l");
+    assert_eq!(policy(&listener("tls: null")).listen[0].tls, None);
+    says(&listener("tls: {cert: c}"), "listen[0].tls: `key` is missing");
+    says(&listener("tls: {cert: '', key: k}"), "listen[0].tls.cert: must not be empty");
+    says(&listener("tls: {cert: c, key: k, clientca: x}"), "did you mean `client_ca`?");
+    says(&listener("proxy_protocol: 1"), "listen[0].proxy_protocol: must be `true` or `false`");
+}
+
+#[test]
+fn tls_with_servers_is_for_https_servers() {
+    let upstream = |servers: &str, text: &str| format!("upstreams: {{a: {{servers: [{servers}], {text}}}}}");
+    let of = |servers: &str, text: &str| policy(&upstream(servers, text)).upstreams[0].clone();
+    let plain = of("'https://a'", "http2: true");
+    assert!(plain.servers[0].https && plain.servers[0].port == 443 && plain.tls == UpstreamTls::default());
+    let tls = of("'https://a:1'", "tls: {ca: a, cert: c, key: k, server_name: Agent.Example}").tls.clone();
+    assert!(tls.ca.is_some() && tls.identity.is_some());
+    assert_eq!(tls.server_name.as_deref(), Some("agent.example"));
+    says(&upstream("'http://a'", "tls: {ca: a}"), "upstreams.a.tls: none of the servers speaks TLS");
+    says(&upstream("'https://a'", "tls: {cert: a}"), "upstreams.a.tls.cert: needs `key` beside it");
+    says(&upstream("'https://a'", "tls: {key: a}"), "upstreams.a.tls.key: needs `cert` beside it");
+    says(&upstream("'https://a'", "tls: {server_name: 'a b'}"), "must be a name such as");
+    says(&upstream("'https://a', 'http://b'", "http2: true"), "either all servers are `https` or none");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 
-use super::{MAX_COUNT, MAX_LIST, SOME_TIME, address, check_name, not_yet};
+use super::{MAX_COUNT, MAX_LIST, SOME_TIME, address, check_name, tls};
 use crate::config::{Cursor, Fault, Fields, quoted};
 use crate::policy::{Balance, Eject, HealthCheck, Pool, Retry, Upstream, UpstreamServer};
 
@@ -43,12 +43,25 @@ fn upstream(name: &str, cursor: Cursor<'_>) -> Upstream {
     cursor.told(check_name(name));
     let fields = cursor.fields(&UPSTREAM);
     let fields = fields.unwrap_or_else(|| Fields::absent(cursor));
-    not_yet::refuse(fields, not_yet::UPSTREAM);
     // A mapping is asked of what is one; for anything else the problem has been told.
     let servers = if cursor.is_mapping() { fields.required("servers").and_then(servers) } else { None };
+    let servers = servers.unwrap_or_default();
+    let tls = fields.nullable("tls", tls::upstream);
+    if let (Some(cursor), Some(_)) = (fields.get("tls"), &tls)
+        && !servers.is_empty()
+        && !servers.iter().any(|server| server.https)
+    {
+        cursor.problem(Fault::new("none of the servers speaks TLS").hint("write `https://` in their addresses"));
+    }
+    let http2 = fields.or("http2", false, Cursor::bool);
+    if http2 && servers.iter().any(|server| server.https) && !servers.iter().all(|server| server.https) {
+        let cursor = fields.get("servers").unwrap_or(cursor);
+        cursor.problem(Fault::new("with `http2` either all servers are `https` or none"));
+    }
     Upstream {
         name: name.into(),
-        servers: servers.unwrap_or_default(),
+        servers,
+        tls: tls.unwrap_or_default(),
         concurrency: fields.nullable("concurrency", |cursor| cursor.integer(1..=MAX_COUNT)),
         balance: fields.or("balance", Balance::LeastInflight, |cursor| cursor.word(&BALANCE)),
         connect_timeout: fields.or("connect_timeout", Duration::from_secs(2), |cursor| cursor.duration(SOME_TIME)),
@@ -56,7 +69,7 @@ fn upstream(name: &str, cursor: Cursor<'_>) -> Upstream {
         health: fields.nullable("health", health),
         eject: eject(fields),
         retry: retry(fields),
-        http2: fields.or("http2", false, Cursor::bool),
+        http2,
     }
 }
 
@@ -86,6 +99,7 @@ fn server(cursor: Cursor<'_>) -> Option<UpstreamServer> {
         url: text.into(),
         host: address.host.into(),
         port: address.port,
+        https: address.https,
         weight: fields.or("weight", 1, |cursor| cursor.integer(1..=1000)),
         concurrency: fields.nullable("concurrency", |cursor| cursor.integer(1..=MAX_COUNT)),
     })

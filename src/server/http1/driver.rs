@@ -179,7 +179,8 @@ impl<S: Downstream> Driver<S> {
         if !line.connection.has_ended() {
             match self.said {
                 Said::Reset => return true,
-                Said::Octets if line.connection.hides_departure(self.exchange.as_deref()) => {}
+                // Under TLS octets may be its good-bye.
+                Said::Octets if watchable.is_sealed() || line.connection.hides_departure(self.exchange.as_deref()) => {}
                 Said::Octets | Said::Nothing | Said::End => {
                     self.departure = None;
                     return false;

@@ -116,8 +116,8 @@ mod tests {
 
     use super::*;
     use crate::policy::{
-        Abandoned, Admin, Anonymous, Limits, Match, Priority, Rate, RateLimit, Route, Server, Session, Timeouts,
-        WhenExceeded,
+        Abandoned, Admin, Anonymous, Limits, Listener, Match, Priority, Rate, RateLimit, Route, Server, Session,
+        Timeouts, WhenExceeded,
     };
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -171,7 +171,7 @@ mod tests {
     fn policy() -> Policy {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         Policy {
-            listen: vec![address],
+            listen: vec![Listener { address, tls: None, proxy_protocol: false }],
             admin: Admin { listen: address, token_file: None },
             server: Server {
                 workers: 1,

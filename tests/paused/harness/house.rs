@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use turnwise::control::Control;
 use turnwise::policy::compile;
-use turnwise::server::{Service, serve};
+use turnwise::server::{Caller, Service, serve};
 
 use super::{Agent, Answer, Client, later, settle};
 
@@ -71,7 +71,8 @@ impl House {
     /// The client's end of a new connection.
     pub fn stream(&self, number: u8, buffer: usize) -> tokio::io::DuplexStream {
         let (ours, theirs) = tokio::io::duplex(buffer);
-        tokio::spawn(serve(theirs, ([10, 0, 0, number], 1234).into(), self.service.clone()));
+        let caller = Caller { address: ([10, 0, 0, number], 1234).into(), scheme: "http" };
+        tokio::spawn(serve(theirs, caller, self.service.clone()));
         ours
     }
 
