@@ -64,6 +64,7 @@ pub(super) fn status(control: &Control) -> Value {
         "connections": control.open_connections(),
         "max_connections": edition.policy.server.max_connections,
         "refused": refused(control),
+        "permit_leaks": control.metrics.permit_leaks.get(),
         "jobs": Value::Null,
     })
 }

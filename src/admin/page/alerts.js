@@ -12,6 +12,7 @@ function alerts(status, minute) {
     const errors = minute.upstreams[upstream.name]?.errors;
     if (total(errors)) add("bad", `Upstream ${upstream.name} failed ${many(total(errors), "time", "times")} within the last minute: ${named(errors)}.`, "upstreams");
   }
+  if (status.permit_leaks) add("bad", `${many(status.permit_leaks, "turn or place was", "turns or places were")} lost: a fault of Turnwise. The log has what is known of it.`, "routes");
   if (status.policy.problems.length) {
     const [first, ...others] = status.policy.problems;
     add("bad", `The policy file is not in force: ${whereOf(first)}: ${first.message}${others.length ? `, and ${many(others.length, "other problem", "other problems")}` : ""}.`, "policy");

@@ -42,6 +42,7 @@ fn the_status_tells_limits_refusals_and_who_waits_by_route() {
     assert!(runs["oldest_in_flight_seconds"].as_f64() > Some(0.0), "{runs}");
     assert_eq!(probes["oldest_in_flight_seconds"], 0.0, "{probes}");
     assert!(status["drain"].is_null(), "{status}");
+    assert_eq!(status["permit_leaks"], 0, "{status}");
     upstream.open();
     all.iter_mut().for_each(|connection| {
         connection.response().assert_ok();
