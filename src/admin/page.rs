@@ -14,10 +14,11 @@ use super::answer::{self, Answer};
 const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 /// In this order they are one script.
-const SCRIPTS: [&str; 7] = [
+const SCRIPTS: [&str; 8] = [
     include_str!("page/dom.js"),
     include_str!("page/words.js"),
     include_str!("page/plots.js"),
+    include_str!("page/tiles.js"),
     include_str!("page/tables.js"),
     include_str!("page/sessions.js"),
     include_str!("page/alerts.js"),

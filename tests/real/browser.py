@@ -127,7 +127,8 @@ class Page:
         """What a script comes to, once it is something."""
         deadline = time.monotonic() + bound
         while True:
-            found = self.value(script)
+            # An element is something, too.
+            found = self.value(f"(() => {{ const found = ({script}); return found instanceof Node ? true : found; }})()")
             if found or time.monotonic() > deadline:
                 break
             time.sleep(0.05)

@@ -43,7 +43,7 @@ upstreams:
     servers: ["http://{agent}", "http://{nobody}"]
     concurrency: 3
     health: {{ path: /results, interval: 200ms, timeout: 2s, unhealthy_after: 1 }}
-defaults: {{ abandoned: cancel }}
+defaults: {{ abandoned: cancel, timeouts: {{ response: 2m }} }}
 routes:
   - {{ name: probes, match: {{ path: /results }}, upstream: agents, exempt: true }}
   - {{ name: runs, match: {{ path_prefix: /runs }}, upstream: agents, session: {{ key: [{{ header: X-Session-Id }}], queue: 3, queue_timeout: 40s }} }}

@@ -21,6 +21,27 @@ const live = {
   serverNow: () => Date.now() + live.ahead,
 };
 
+// The token, for as long as this tab is open; where a browser keeps nothing, until it is loaded again.
+const token = {
+  held: null,
+  get() {
+    try {
+      return sessionStorage.getItem(TOKEN);
+    } catch {
+      return this.held;
+    }
+  },
+  set(value) {
+    this.held = value;
+    try {
+      if (value === null) sessionStorage.removeItem(TOKEN);
+      else sessionStorage.setItem(TOKEN, value);
+    } catch {
+      // Then only here.
+    }
+  },
+};
+
 class Refused extends Error {
   constructor(answer, problem) {
     super(problem?.detail ?? `${answer.status} ${answer.statusText}`);
@@ -30,8 +51,8 @@ class Refused extends Error {
 }
 
 async function call(method, path) {
-  const token = sessionStorage.getItem(TOKEN);
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const given = token.get();
+  const headers = given === null ? {} : { Authorization: `Bearer ${given}` };
   const answer = await fetch(path, { method, headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
   const text = await answer.text();
   let value = null;
@@ -105,7 +126,7 @@ async function step() {
     [live.failing, live.refusal, live.wantsToken] = [null, null, false];
   } catch (error) {
     if (error instanceof Refused && error.status === 401) return askForToken();
-    if (error instanceof Refused && error.status === 403) live.refusal = error.message;
+    live.refusal = error instanceof Refused ? error.message : null;
     live.failing ??= Date.now();
   }
   render();
@@ -119,16 +140,19 @@ let timer;
 function tick() {
   if (busy) return void (again = true);
   clearTimeout(timer);
+  const began = Date.now();
   busy = step().finally(() => {
     busy = null;
-    timer = setTimeout(tick, again ? 0 : document.hidden ? 5 * STEP : STEP);
+    // A gateway that takes long to answer has better things to do.
+    const pause = Math.max(document.hidden ? 5 * STEP : STEP, 4 * (Date.now() - began));
+    if (!live.wantsToken || again) timer = setTimeout(tick, again ? 0 : pause);
     again = false;
   });
 }
 
 function askForToken() {
-  const had = sessionStorage.getItem(TOKEN) !== null;
-  sessionStorage.removeItem(TOKEN);
+  const had = token.get() !== null;
+  token.set(null);
   if (had) say(byId("token-note"), "That is not its token.");
   mark(byId("token-note"), "bad", had);
   const first = !live.wantsToken;
@@ -192,7 +216,7 @@ function showPolicy({ policy }) {
 function render() {
   const { status, minute } = live;
   show(byId("ask-token"), live.wantsToken);
-  show(byId("forget"), sessionStorage.getItem(TOKEN) !== null);
+  show(byId("forget"), token.get() !== null);
   banners();
   show(byId("main"), status && !live.wantsToken);
   if (!status) return say(byId("state"), live.wantsToken ? "locked" : live.failing ? "lost" : "connecting");
@@ -206,95 +230,6 @@ function render() {
   showPolicy(status);
 }
 
-const tiles = {
-  all: null,
-
-  make() {
-    const wait = (queue) => (sample) => sample.wait[queue].p95_seconds;
-    const interval = (of) => (sample) => of(sample) / 5;
-    const ended = ({ ended: all }) => total(all);
-    const errors = ({ ended: all }) => all.server_error;
-    const head = (sample) => Math.max(...Object.values(sample.upstreams).map((span) => span.head.p95_seconds ?? -1), -1);
-    const known = (value) => (value < 0 ? null : value);
-    this.all = {
-      running: tile("Running", "running", {
-        stacked: true, unit: count, limit: () => live.status.limits.concurrency,
-        lines: [{ kind: "run", name: "running", of: (sample) => sample.in_flight }],
-      }),
-      waiting: tile("Waiting", "waiting", {
-        stacked: true, unit: count,
-        lines: [
-          { kind: "turn", name: "turn", of: (sample) => sample.waiting.turn },
-          { kind: "rate", name: "rate", of: (sample) => sample.waiting.rate },
-          { kind: "place", name: "place", of: (sample) => sample.waiting.place },
-        ],
-      }),
-      wait: tile("Wait in queues, p95", "wait", {
-        unit: seconds,
-        lines: ["turn", "rate", "place"].map((queue) => ({ kind: queue, name: `${queue} p95`, of: wait(queue) })),
-      }),
-      head: tile("Servers answer, p95", "head", {
-        unit: seconds,
-        lines: [{ kind: "run", name: "p95", of: (sample) => known(head(sample)) }],
-      }),
-      ended: tile("Ended", "ended", {
-        unit: rate,
-        lines: [{ kind: "run", name: "all", of: interval(ended) }, { kind: "refused", name: "5xx", of: interval(errors) }],
-      }),
-      refused: tile("Refused", "refused", {
-        bars: true, unit: count,
-        lines: [{ kind: "refused", name: "refused", of: (sample) => total(sample.refused) }],
-      }),
-    };
-    byId("tiles").append(...Object.values(this.all).map((one) => one.element));
-  },
-
-  update(status, minute, samples) {
-    if (!this.all) this.make();
-    const { limits, routes: all } = status;
-    const waits = (queue) => all.reduce((sum, route) => sum + route.waiting[queue], 0);
-    const [turn, rates, place] = ["turn", "rate", "place"].map(waits);
-    this.all.running.update(samples, {
-      value: count(limits.in_flight), beside: `of ${count(limits.concurrency)}`, level: limits.in_flight >= limits.concurrency && "warn",
-      note: [limits.oldest_in_flight_seconds > 0 ? `the longest for ${seconds(limits.oldest_in_flight_seconds)}` : "nothing runs"],
-    });
-    this.all.waiting.update(samples, {
-      value: count(turn + rates + place), beside: limits.oldest_wait_seconds > 0 ? `longest ${seconds(limits.oldest_wait_seconds)}` : "",
-      note: [[`turn ${count(turn)}`, "turn"], [`rate ${count(rates)}`, "rate"], [`place ${count(place)} of ${count(limits.queue)}`, "place"]],
-      level: limits.waiting > 0.8 * limits.queue && "bad",
-    });
-    const worst = worstWait(minute.wait);
-    const waited = ["turn", "rate", "place"].filter((queue) => minute.wait[queue].count > 0).map((queue) => {
-      const { p50_seconds: p50, p95_seconds: p95 } = minute.wait[queue];
-      return [`${queue} ${seconds(p50)} / ${seconds(p95)}`, queue];
-    });
-    this.all.wait.update(samples, {
-      value: seconds(worst?.p95_seconds), beside: worst ? `p50 ${seconds(worst.p50_seconds)}` : "", note: waited.length ? waited : ["nothing came within the last minute"],
-    });
-    const heads = Object.values(minute.upstreams).map((one) => one.head).filter((one) => one.count);
-    heads.sort((a, b) => b.p95_seconds - a.p95_seconds);
-    const sumOf = (list) => list.reduce((sum, one) => sum + one.count, 0);
-    const failed = Object.values(minute.upstreams).reduce((sum, one) => sum + total(one.errors), 0);
-    this.all.head.update(samples, {
-      value: seconds(heads[0]?.p95_seconds), beside: heads.length ? `p50 ${seconds(heads[0].p50_seconds)}` : "", level: failed && "bad",
-      note: [heads.length ? many(sumOf(heads), "answer", "answers") : "no answer within the last minute", failed ? many(failed, "failure", "failures") : "no failure"],
-    });
-    const all_ended = total(minute.ended);
-    const part = (number) => `${((100 * number) / all_ended).toFixed(number === 0 || number === all_ended ? 0 : 1)} %`;
-    const { ok, client_error: wrong, server_error: broken, left } = minute.ended;
-    this.all.ended.update(samples, {
-      value: rate(all_ended / (minute.seconds || 1)), beside: "",
-      note: all_ended ? [`good ${part(ok)}`, `4xx ${count(wrong)}`, [`5xx ${count(broken)}`, "refused"], `left ${count(left)}`] : ["nothing ended within the last minute"],
-    });
-    const refused = total(minute.refused);
-    const loud = Object.keys(minute.refused).some((reason) => faultOf(reason) !== "client");
-    this.all.refused.update(samples, {
-      value: count(refused), beside: "within a minute", level: refused && (loud ? "bad" : "warn"),
-      note: refused ? Object.entries(minute.refused).sort((a, b) => b[1] - a[1]).map(([reason, number]) => `${reason} ${count(number)}`) : ["none within the last minute"],
-    });
-  },
-};
-
 function begin() {
   say(byId("place"), location.host);
   sessions.begin();
@@ -305,12 +240,12 @@ function begin() {
   byId("reload").addEventListener("click", () => change("POST", "-/reload", (answer) => `Reloaded: generation ${answer.generation} is in force.`));
   byId("ask-token").addEventListener("submit", (event) => {
     event.preventDefault();
-    sessionStorage.setItem(TOKEN, byId("token").value);
+    token.set(byId("token").value);
     byId("token").value = "";
     tick();
   });
   byId("forget").addEventListener("click", () => {
-    sessionStorage.removeItem(TOKEN);
+    token.set(null);
     say(byId("token-note"), "It is kept in this tab only, until you close it.");
     tick();
   });
