@@ -15,7 +15,7 @@ function alerts(status, minute) {
   if (status.permit_leaks) add("bad", `${many(status.permit_leaks, "turn or place was", "turns or places were")} lost: a fault of Turnwise. The log has what is known of it.`, "routes");
   if (status.policy.problems.length) {
     const [first, ...others] = status.policy.problems;
-    add("bad", `The policy file is not in force: ${whereOf(first)}: ${first.message}${others.length ? `, and ${many(others.length, "other problem", "other problems")}` : ""}.`, "policy");
+    add("bad", `The policy file is not in force: ${whereOf({ ...first, file: first.file.split("/").at(-1) })}: ${first.message}${others.length ? `, and ${many(others.length, "other problem", "other problems")}` : ""}.`, "policy");
   }
   const refused = Object.entries(minute.refused).sort((a, b) => b[1] - a[1]);
   for (const [fault, level] of [["busy", "bad"], ["upstream", "bad"], ["client", "warn"]]) {
@@ -40,8 +40,8 @@ function alerts(status, minute) {
   if (status.connections > 0.9 * status.max_connections) add("bad", `${count(status.connections)} of ${count(status.max_connections)} connections are open.`, "routes");
   if (status.policy.restart_needed.length) add("warn", `Changed in the policy, and needs a restart: ${status.policy.restart_needed.join(", ")}.`, "policy");
   if (status.jobs?.failed) add("warn", `${many(status.jobs.failed, "background job has", "background jobs have")} failed.`, "jobs");
-  if (status.uptime_seconds < 120) add("note", `The gateway started ${seconds(status.uptime_seconds)} ago.`, "tiles");
-  const order = { bad: 0, warn: 1, note: 2 };
+  if (status.uptime_seconds < 120) add("info", `The gateway started ${seconds(status.uptime_seconds)} ago.`, "tiles");
+  const order = { bad: 0, warn: 1, info: 2 };
   return found.sort((a, b) => order[a.level] - order[b.level]);
 }
 
@@ -52,7 +52,7 @@ function showAlerts(status, minute) {
   const found = alerts(status, minute);
   const list = document.querySelector("#wrong ul");
   const quiet = { level: "good", text: calm(status), at: "tiles" };
-  const all = found.some((alert) => alert.level !== "note") ? found : [quiet, ...found];
+  const all = found.some((alert) => alert.level !== "info") ? found : [quiet, ...found];
   const making = () => {
     const link = make("a");
     return { element: make("li", "", link), link };

@@ -187,16 +187,16 @@ function banners() {
 function header(status, found) {
   const lost = document.body.classList.contains("stale");
   const worst = found[0]?.level;
-  const state = lost ? "lost" : status.draining ? "draining" : worst === "bad" ? "trouble" : worst === "warn" ? "busy" : "healthy";
+  const state = lost ? "lost" : status.draining ? "draining" : worst === "bad" ? "trouble" : worst === "warn" ? "warning" : "healthy";
   say(byId("state"), state);
   set(byId("state"), "class", `state ${state}`);
   const { policy } = status;
   const facts = [`version ${status.version}`, `up ${seconds(Math.floor(status.uptime_seconds))}`, many(status.connections, "connection", "connections"), `policy ${policy.generation}`];
   say(byId("facts"), facts.join(" · "));
   const waiting = status.limits.waiting + status.sessions.waiting;
-  const title = { lost: "LOST", draining: "draining", trouble: "trouble", busy: "busy", healthy: "" }[state];
+  const title = { lost: "LOST", draining: "draining", trouble: "trouble", warning: "warning", healthy: "" }[state];
   document.title = [title, waiting ? `${waiting} waiting` : "", location.host].filter(Boolean).join(" · ");
-  const colour = { lost: "%23777", draining: "%23c77700", trouble: "%23d32f2f", busy: "%23c77700", healthy: "%23258750" }[state];
+  const colour = { lost: "%23777", draining: "%23c77700", trouble: "%23d32f2f", warning: "%23c77700", healthy: "%23258750" }[state];
   set(byId("icon"), "href", `data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><circle cx='8' cy='8' r='7' fill='${colour}'/></svg>`);
 }
 

@@ -133,8 +133,8 @@ const sessions = {
     const waiting = requests.filter((request) => request.state === "waiting").length;
     const runs = requests.length - waiting;
     const text = running
-      ? `${many(runs, "request", "requests")} that run, and ${count(waiting)} waiting, end with 409 interrupted. Connections to the server are closed.`
-      : `${many(waiting, "waiting request ends", "waiting requests end")} with 409 interrupted. What runs goes on.`;
+      ? `Ends ${count(runs)} running and ${many(waiting, "waiting request", "waiting requests")} with 409 interrupted. Connections to the server are closed.`
+      : `Ends ${many(waiting, "waiting request", "waiting requests")} with 409 interrupted. What runs goes on.`;
     ask({
       title: running ? "Interrupt this session?" : "Clear this session?",
       named: key,

@@ -12,9 +12,10 @@ const routes = {
     const busy = new Set(live.samples.flatMap((sample) => Object.keys(sample.routes)));
     const isBusy = (route) => busy.has(route.name) || route.in_flight + total(route.waiting) > 0;
     const idle = status.routes.filter((route) => !isBusy(route));
-    const shown = this.idleShown ? status.routes : status.routes.filter(isBusy);
+    const allIdle = idle.length === status.routes.length;
+    const shown = this.idleShown || allIdle ? status.routes : status.routes.filter(isBusy);
     const toggle = byId("idle");
-    show(toggle, idle.length > 0);
+    show(toggle, idle.length > 0 && !allIdle);
     say(toggle, `${this.idleShown ? "Hide" : "Show"} ${many(idle.length, "idle route", "idle routes")}`);
     const body = document.querySelector("#routes tbody");
     sync(body, shown, (route) => route.name, () => this.make(), (child, route) => this.fill(child, route, minute));
@@ -64,10 +65,10 @@ const routes = {
   },
 };
 
-// The queue in which most time is lost.
+// The queue in which most time is lost, with its name.
 function worstWait(wait) {
-  const queues = Object.values(wait ?? {}).filter((spread) => spread.count > 0);
-  return queues.sort((a, b) => b.p95_seconds - a.p95_seconds)[0];
+  const queues = Object.entries(wait ?? {}).map(([queue, spread]) => ({ queue, ...spread }));
+  return queues.filter((spread) => spread.count > 0).sort((a, b) => b.p95_seconds - a.p95_seconds)[0];
 }
 
 // How long a request of a route waits at most before it is refused.

@@ -63,15 +63,15 @@ const tiles = {
       return [`${queue} ${seconds(p50)} / ${seconds(p95)}`, queue];
     });
     this.all.wait.update(samples, {
-      value: seconds(worst?.p95_seconds), beside: worst ? `p50 ${seconds(worst.p50_seconds)}` : "", note: waited.length ? waited : ["nothing came within the last minute"],
+      value: seconds(worst?.p95_seconds), beside: worst ? `for a ${worst.queue}` : "", note: waited.length ? waited : ["nothing came within the last minute"],
     });
     const heads = Object.values(minute.upstreams).map((one) => one.head).filter((one) => one.count);
     heads.sort((a, b) => b.p95_seconds - a.p95_seconds);
     const sumOf = (list) => list.reduce((sum, one) => sum + one.count, 0);
     const failed = Object.values(minute.upstreams).reduce((sum, one) => sum + total(one.errors), 0);
     this.all.head.update(samples, {
-      value: seconds(heads[0]?.p95_seconds), beside: heads.length ? `p50 ${seconds(heads[0].p50_seconds)}` : "", level: failed && "bad",
-      note: [heads.length ? many(sumOf(heads), "answer", "answers") : "no answer within the last minute", failed ? many(failed, "failure", "failures") : "no failure"],
+      value: seconds(heads[0]?.p95_seconds), beside: "", level: failed && "bad",
+      note: [...(heads.length ? [`p50 ${seconds(heads[0].p50_seconds)}`, many(sumOf(heads), "answer", "answers")] : ["no answer within the last minute"]), failed ? many(failed, "failure", "failures") : "no failure"],
     });
     const all_ended = total(minute.ended);
     const part = (number) => `${((100 * number) / all_ended).toFixed(number === 0 || number === all_ended ? 0 : 1)} %`;
