@@ -12,8 +12,8 @@ function plot({ lines, stacked, bars, unit, limit }) {
   const cursor = makeSvg("path", { class: "cursor", d: "" });
   const paths = lines.map(({ kind }) => makeSvg("path", { class: `${stacked ? "area" : bars ? "bars" : "line"} ${kind}`, d: "" }));
   svg.append(...paths, bound, cursor);
-  const top = make("span", "top");
-  const element = make("div", "plot", svg, top);
+  const top = make("span");
+  const element = make("div", "plot", svg);
   element.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
     const place = Math.round(((event.clientX - box.left) / box.width) * (live.kept - 1));
@@ -26,6 +26,7 @@ function plot({ lines, stacked, bars, unit, limit }) {
   });
   return {
     element,
+    top,
     update(samples) {
       const sums = samples.map(() => 0);
       const values = lines.map(({ of }) => samples.map((sample, at) => {
@@ -89,7 +90,7 @@ function tile(title, name, options) {
   const beside = make("span", "beside");
   const note = make("p", "note");
   const drawn = plot(options);
-  const axis = make("p", "axis", make("span", "", "−10 min"), make("span", "", "now"));
+  const axis = make("p", "axis", make("span", "", "−10 min"), drawn.top, make("span", "", "now"));
   const element = make("article", "tile", make("h2", "", title), make("p", "big", value, " ", beside), note, drawn.element, axis);
   element.id = name;
   return {

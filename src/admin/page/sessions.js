@@ -121,6 +121,7 @@ const sessions = {
     show(interrupt, opened.length > 0);
     say(empty, "No request of this session runs or waits any more.");
     show(empty, opened.length === 0);
+    show(requests.parentElement, opened.length > 0);
   },
 
   toggle(key) {
