@@ -484,6 +484,14 @@ def pictures(house: House, folder: pathlib.Path) -> None:
     take("draining")
 
 
+def picturing(folder: pathlib.Path) -> typing.Callable[[House], str]:
+    def pictures_are_taken(house: House) -> str:
+        pictures(house, folder)
+        return f"in {folder}"
+
+    return pictures_are_taken
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gateway", required=True, help="the turnwise binary")
@@ -503,7 +511,7 @@ def main() -> int:
         stack.callback(browser.close)
         claims = [claim for claim in CLAIMS if options.only in claim.__name__]
         if options.shots:
-            claims.append(lambda house: pictures(house, options.shots) or f"pictures in {options.shots}")
+            claims.append(picturing(options.shots))
         for number, claim in enumerate(claims):
             name = claim.__name__.replace("_", " ")
             mine = folder / str(number)
