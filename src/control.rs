@@ -65,6 +65,8 @@ pub struct Loaded {
     pub at: SystemTime,
     /// Why the last reload changed nothing.
     pub last_error: Option<Problems>,
+    /// When that was.
+    pub failed_at: Option<SystemTime>,
     /// What the last reload could not apply without a restart.
     pub restart_needed: Vec<String>,
     /// The first line of `admin.token_file`.
@@ -101,7 +103,13 @@ impl Control {
             servers,
             dial,
             reloading: Mutex::new(()),
-            loaded: Mutex::new(Loaded { at: SystemTime::now(), last_error: None, restart_needed: Vec::new(), token }),
+            loaded: Mutex::new(Loaded {
+                at: SystemTime::now(),
+                last_error: None,
+                failed_at: None,
+                restart_needed: Vec::new(),
+                token,
+            }),
             tried: Mutex::new(Some(compiled.source)),
             generation: AtomicU64::new(1),
             published: watch::Sender::new(1),
@@ -137,7 +145,10 @@ impl Control {
                 for problem in problems.as_slice() {
                     tracing::error!("the policy was not reloaded: {problem}");
                 }
-                self.loaded.lock().last_error = Some(problems.clone());
+                let mut loaded = self.loaded.lock();
+                loaded.last_error = Some(problems.clone());
+                loaded.failed_at = Some(SystemTime::now());
+                drop(loaded);
                 Err(problems)
             }
         }
@@ -165,6 +176,7 @@ impl Control {
         let mut loaded = self.loaded.lock();
         loaded.at = SystemTime::now();
         loaded.last_error = None;
+        loaded.failed_at = None;
         loaded.restart_needed.clone_from(&restart_needed);
         loaded.token = token;
         restart_needed

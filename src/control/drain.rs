@@ -1,5 +1,6 @@
 //! The way out: not ready, no new requests, everything that runs or waits gets its time, then the end.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -19,22 +20,30 @@ const PARTING: Duration = Duration::from_millis(2500);
 #[derive(Debug)]
 pub struct Drain {
     asked: watch::Sender<bool>,
+    asked_at: OnceLock<Instant>,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { asked: watch::Sender::new(false) }
+        Self { asked: watch::Sender::new(false), asked_at: OnceLock::new() }
     }
 }
 
 impl Drain {
     fn ask(&self) {
+        self.asked_at.get_or_init(time::now);
         self.asked.send_replace(true);
     }
 
     #[must_use]
     pub fn is_asked(&self) -> bool {
         *self.asked.borrow()
+    }
+
+    /// When that was asked for first.
+    #[must_use]
+    pub fn asked_at(&self) -> Option<Instant> {
+        self.asked_at.get().copied()
     }
 
     /// Waits until it was asked for. Cancel safe.

@@ -15,8 +15,8 @@ use prometheus::{
 pub const NO_ROUTE: &str = "-";
 
 /// Upper bounds of durations in seconds: agents answer in milliseconds or in minutes.
-const SECONDS: &[f64] =
-    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+pub(super) const SECONDS: [f64; 18] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// The families. Those with a label are reached through [`RouteMetrics`] and [`UpstreamMetrics`] on the hot path.
 #[derive(Debug)]
