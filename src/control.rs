@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -47,6 +47,8 @@ pub struct Control {
     pub slots: Arc<ConnectionSlots>,
     pub stage: watch::Sender<Stage>,
     pub drain: drain::Drain,
+    /// One for each worker.
+    pub pulses: Vec<Pulse>,
     pub tls: tls::Store,
     servers: Registry,
     dial: Arc<dyn Dial>,
@@ -57,6 +59,36 @@ pub struct Control {
     generation: AtomicU64,
     /// Told with every edition; the health checks follow it.
     published: watch::Sender<u64>,
+}
+
+/// When a worker came round last.
+#[derive(Debug)]
+pub struct Pulse {
+    born: Instant,
+    /// Milliseconds after `born`.
+    last: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { born: time::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Pulse {
+    pub fn beat(&self) {
+        self.last.store(self.millis(time::now()), Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    #[must_use]
+    pub fn since(&self, now: Instant) -> Duration {
+        Duration::from_millis(self.millis(now).saturating_sub(self.last.load(Ordering::Relaxed)))
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// What is known of the policy in force, and of the last attempt to change it.
@@ -99,6 +131,7 @@ impl Control {
             slots: Arc::new(ConnectionSlots::new(policy.server.max_connections)),
             stage: watch::Sender::new(Stage::Serving),
             drain: drain::Drain::default(),
+            pulses: (0..policy.server.workers).map(|_| Pulse::default()).collect(),
             tls,
             servers,
             dial,

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing_appender::non_blocking::ErrorCounter;
 
+use super::notify;
 use super::workers::{self, Listening};
 use crate::admin;
 use crate::admission::{Leak, Ledger};
@@ -96,6 +97,8 @@ async fn run(file: PathBuf, compiled: compile::Compiled, dropped_lines: ErrorCou
     tokio::spawn(control.clone().check_health());
     tokio::spawn(sweep(control.clone(), dropped_lines));
     super::watch_file::watch(control.clone())?;
+    tokio::spawn(notify::live(control.clone()));
+    notify::ready();
 
     let outcome = until_drained(&control, &mut signals, &closing).await;
     ended.send_replace(true);
@@ -143,6 +146,7 @@ async fn until_drained(control: &Arc<Control>, signals: &mut Signals, closing: &
             () = control.drain.asked() => break,
         }
     }
+    notify::draining();
     let draining = control.drain(|| {
         closing.send_replace(true);
     });
@@ -162,7 +166,15 @@ async fn until_drained(control: &Arc<Control>, signals: &mut Signals, closing: &
 fn reload(control: &Arc<Control>) {
     let control = control.clone();
     // Reading a file may block. What is wrong with it is logged and counted.
-    tokio::task::spawn_blocking(move || drop(control.reload()));
+    notify::reloading();
+    tokio::task::spawn_blocking(move || {
+        let _ = control.reload();
+        if control.drain.is_asked() {
+            notify::draining();
+        } else {
+            notify::ready();
+        }
+    });
 }
 
 async fn sweep(control: Arc<Control>, dropped_lines: ErrorCounter) {
