@@ -47,7 +47,7 @@ const hex = async (octets) => Array.from(new Uint8Array(await crypto.subtle.dige
 const expect = (got, wanted) => (got === wanted ? null : String(got).slice(0, 100) + " instead of " + wanted);
 const digest = await hex(body);
 const cases = {
-  version: async () => (await fetch("/word"), expect(performance.getEntriesByType("resource").at(-1).nextHopProtocol, "h2")),
+  version: async () => expect(performance.getEntriesByType("navigation")[0].nextHopProtocol, "h2"),
   get: async () => expect(await (await fetch("/word")).text(), "a word\\n"),
   post: async () => expect(await (await fetch("/echo", { method: "POST", body: "a=1" })).text(), "a=1"),
   upload: async () => expect((await (await fetch("/upload", { method: "POST", body })).json()).digest, digest),
@@ -55,7 +55,8 @@ const cases = {
   "fifty at once": async () => expect((await Promise.all(Array.from({ length: 50 }, async () => (await fetch("/word")).status))).every((one) => one === 200), true),
   cookies: async () => {
     document.cookie = "a=1"; document.cookie = "b=2";
-    return expect(JSON.parse((await fetch("/saw")).headers.get("x-saw")).cookie, "a=1; b=2");
+    const { headers } = await fetch("/saw");
+    return expect(JSON.parse(headers.get("x-saw")).cookie + " in " + headers.get("x-cookie-fields"), "a=1; b=2 in 1");
   },
   EventSource: () => new Promise((go) => {
     const source = new EventSource("/events"), sent = [], came = [];
@@ -82,11 +83,18 @@ for (const [name, run] of Object.entries(cases)) {
 document.querySelector("pre").textContent = JSON.stringify(results);
 await fetch("/finished", { method: "POST", body: JSON.stringify(results) });
 </script>`;
-paths["/page"] = (request, response) => (response.setHeader("Content-Type", "text/html"), response.end(page));
+let finished = "";
+paths["/page"] = (request, response) => ((finished = ""), response.setHeader("Content-Type", "text/html"), response.end(page));
+paths["/finished"] = (request, response) => {
+  if (request.method !== "POST") return response.end(finished);
+  finished = "";
+  request.on("data", (piece) => (finished += piece)).on("end", () => response.end());
+};
 
 // Anything else: the body comes back as it came.
 const echo = (request, response) => {
   response.setHeader("X-Method", request.method);
+  response.setHeader("X-Cookie-Fields", request.rawHeaders.filter((name, at) => at % 2 === 0 && name.toLowerCase() === "cookie").length);
   response.setHeader("X-Saw", JSON.stringify(request.headers).slice(0, 4000));
   const pieces = [];
   request.on("data", (piece) => pieces.push(piece));

@@ -87,6 +87,10 @@ impl<S: Downstream> Driver<S> {
         let _step = time::hold();
         // Before hyper is, so that an answer which comes in the moment in which its client leaves finds it gone.
         self.listen(line, cx);
+        if self.said == Said::Reset && !line.connection.has_ended() {
+            // Looking has used the error up: hyper would read an end.
+            return Poll::Ready(End::Closed);
+        }
         // Twice at the most: once as it was woken, and once more where that left it something to be told.
         for _ in 0..2 {
             line.connection.set_reading(false);

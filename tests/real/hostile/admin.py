@@ -42,8 +42,11 @@ FOREIGN = {
     "the same site, another origin": "Sec-Fetch-Site: same-site\r\n",
     "another site, without an origin, as a form": "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nContent-Type: application/x-www-form-urlencoded\r\n",
 }
-# Names that a page can make lead here (DNS rebinding): its origin is then the very host that it asks.
-REBOUND = ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "localhost.evil.example:{port}", "evil-localhost:{port}"]
+# Names that a page can make lead here (DNS rebinding): its origin is then the very host that it asks. Somebody on the internet can
+# own them; under .example nobody can.
+REBOUND = ["evil.net", "evil.net:{port}", "127.0.0.1.evil.net:{port}", "localhost.evil.net:{port}", "evil.localhost.net:{port}"]
+# What every browser sends, and no page can make it leave out. What is no browser may come by any name.
+BROWSER = "Accept-Language: en\r\n"
 WELCOME = ["127.0.0.1:{port}", "localhost:{port}", "[::1]:{port}", "LOCALHOST:{port}", "10.0.0.1:{port}"]
 
 
@@ -109,8 +112,8 @@ def cross_site(gateway: Gateway) -> list[tuple[str, list[str]]]:
         host = host.format(port=port)
         # Reading is as bad: the policy, the sessions.
         for method, target in changing + [("GET", "/config"), ("GET", "/sessions"), ("GET", "/status")]:
-            check(f"the host {host}", method, target, "", host, (403, 421))
-            check(f"the host and origin {host}", method, target, f"Origin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n", host, (403, 421))
+            check(f"the host {host}", method, target, BROWSER, host, (403, 421))
+            check(f"the host and origin {host}", method, target, f"{BROWSER}Origin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n", host, (403, 421))
     for host in WELCOME:
         host = host.format(port=port)
         check(f"the host {host}", "POST", "/-/reload", "", host, (200,))
@@ -122,7 +125,7 @@ def cross_site(gateway: Gateway) -> list[tuple[str, list[str]]]:
     drains = [(what, fields.format(name=name, host=gateway.admin), gateway.admin) for what, fields in FOREIGN.items()]
     for host in REBOUND:
         host = host.format(port=port)
-        drains += [(f"the host {host}", "", host), (f"the host and origin {host}", f"Origin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n", host)]
+        drains += [(f"the host {host}", BROWSER, host), (f"the host and origin {host}", f"Origin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n", host)]
     all(check(what, "POST", "/-/drain", fields, host, (400, 403, 421)) for what, fields, host in drains)
     return results
 

@@ -224,7 +224,8 @@ def run(gateway, recorder) -> tuple[int, int, list[str], list[str]]:
     recorder.take()
     for version, asks in {"HTTP/1": ask, "HTTP/2": ask_http2}.items():
         for target in SPELLINGS + FREE:
-            if version == "HTTP/2" and not target.startswith("/"):
+            # In HTTP/2 the library cuts fragments off before anybody sees them.
+            if version == "HTTP/2" and (not target.startswith("/") or "#" in target):
                 continue
             total += 1
             status, body = asks(gateway.public, target)
