@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, Method, Request, Uri, Version, header};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -73,7 +74,8 @@ pub(super) struct Received {
     /// Its place in the edition's routes.
     pub route: usize,
     pub head: Head,
-    pub body: Incoming,
+    /// `None`: it is a job's, and has been read whole.
+    pub body: Option<Incoming>,
     pub ending: Ending,
     pub fair: FairKey,
 }
@@ -83,9 +85,14 @@ impl Received {
         &self.edition.gates[self.route]
     }
 
+    /// Whether nothing of the body is still to come.
+    pub(super) fn has_body_ended(&self) -> bool {
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
     pub(super) fn refuse(self: Box<Self>, refusal: impl Into<Refusal>) -> Box<Refused> {
         let http1 = self.head.version < Version::HTTP_2;
-        let rest = Rest::of(self.body, &self.head.headers);
+        let rest = self.body.and_then(|body| Rest::of(body, &self.head.headers));
         Box::new(Refused { ending: self.ending, refusal: refusal.into(), http1, rest })
     }
 }
@@ -94,18 +101,7 @@ impl Proxy {
     /// Finds the route of `request`.
     pub(super) fn receive(&self, request: Request<Incoming>, peer: &Peer) -> Result<Box<Received>, Box<Refused>> {
         let edition = self.edition.load_full();
-        let (mut parts, body) = request.into_parts();
-        let trusted = &edition.policy.server.trusted_proxies;
-        let Client { address: client, peer_trusted } = client_address(peer.hop.address(), &parts.headers, trusted);
-        let head = Head {
-            upgrade: parts.extensions.remove::<OnUpgrade>(),
-            method: parts.method,
-            uri: parts.uri,
-            version: parts.version,
-            headers: parts.headers,
-            hop: peer.hop.clone(),
-            peer_trusted,
-        };
+        let (head, body, client) = Self::dissect(&edition, request, peer);
         let (route, refusal) = match self.route(&edition, &head, peer) {
             Ok(route) => (Some(route), oversized(&edition, route, &head)),
             Err(refusal) => (None, Some(refusal)),
@@ -127,7 +123,7 @@ impl Proxy {
         match (route, refusal) {
             (Some(route), None) => {
                 let fair = fair_key(edition.policy.limits.fair_by.as_ref(), client, &head.headers);
-                Ok(Box::new(Received { edition, route, head, body, ending, fair }))
+                Ok(Box::new(Received { edition, route, head, body: Some(body), ending, fair }))
             }
             (_, refusal) => {
                 let http1 = head.version < Version::HTTP_2;
@@ -137,7 +133,8 @@ impl Proxy {
         }
     }
 
-    fn route(&self, edition: &Edition, head: &Head, peer: &Peer) -> Result<usize, Refusal> {
+    /// Whether it is a request at all, and one that may be served now.
+    pub(super) fn check(&self, head: &Head, peer: &Peer) -> Result<(), Refusal> {
         if let Some(bad) = peer.bad_framing {
             return Err(Refusal::BadFraming(bad.into()));
         }
@@ -146,14 +143,41 @@ impl Proxy {
         if self.lifecycle.is_refusing() {
             return Err(Refusal::Draining);
         }
-        let path = NormalPath::parse(head.uri.path()).map_err(|bad| Refusal::BadRequest(bad.to_string().into()))?;
-        let target =
-            Target { method: &head.method, host: host(&head.uri, &head.headers), path: &path, headers: &head.headers };
-        let route = edition.policy.route_or_doubt(&target).map_err(|InDoubt| {
-            Refusal::BadRequest("some servers would read the path as one of another route".into())
-        })?;
-        route.ok_or(Refusal::NoRoute)
+        Ok(())
     }
+
+    fn route(&self, edition: &Edition, head: &Head, peer: &Peer) -> Result<usize, Refusal> {
+        self.check(head, peer)?;
+        route(edition, head)
+    }
+
+    /// Takes a request to pieces: its head, its body, and the address of its client.
+    pub(super) fn dissect(edition: &Edition, request: Request<Incoming>, peer: &Peer) -> (Head, Incoming, IpAddr) {
+        let (mut parts, body) = request.into_parts();
+        let trusted = &edition.policy.server.trusted_proxies;
+        let Client { address: client, peer_trusted } = client_address(peer.hop.address(), &parts.headers, trusted);
+        let head = Head {
+            upgrade: parts.extensions.remove::<OnUpgrade>(),
+            method: parts.method,
+            uri: parts.uri,
+            version: parts.version,
+            headers: parts.headers,
+            hop: peer.hop.clone(),
+            peer_trusted,
+        };
+        (head, body, client)
+    }
+}
+
+/// The route of a request.
+pub(super) fn route(edition: &Edition, head: &Head) -> Result<usize, Refusal> {
+    let path = NormalPath::parse(head.uri.path()).map_err(|bad| Refusal::BadRequest(bad.to_string().into()))?;
+    let target =
+        Target { method: &head.method, host: host(&head.uri, &head.headers), path: &path, headers: &head.headers };
+    let route = edition.policy.route_or_doubt(&target).map_err(|InDoubt| {
+        Refusal::BadRequest("some servers would read the path as one of another route".into())
+    })?;
+    route.ok_or(Refusal::NoRoute)
 }
 
 /// Which requests are told of in the log, where not all are: by their ids, which clients may choose.
@@ -167,7 +191,7 @@ fn oversized(edition: &Edition, route: usize, head: &Head) -> Option<Refusal> {
 }
 
 /// Whom a request's place goes round to. Keyed anew in every process, so that nobody can choose to collide.
-fn fair_key(fair_by: Option<&FairBy>, client: IpAddr, headers: &HeaderMap) -> FairKey {
+pub(super) fn fair_key(fair_by: Option<&FairBy>, client: IpAddr, headers: &HeaderMap) -> FairKey {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     match fair_by {
         None => FairKey::default(),
