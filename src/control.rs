@@ -352,7 +352,7 @@ fn open_jobs(
     let (Some(settings), Some(place)) = (&policy.background, store) else { return Ok(None) };
     let shown = match &place {
         Place::Folder(folder) => folder.display().to_string(),
-        Place::Memory => "memory".to_owned(),
+        _ => "memory".to_owned(),
     };
     let opened = Jobs::open(settings, place, metrics.clone());
     opened

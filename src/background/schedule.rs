@@ -120,6 +120,7 @@ impl Schedule {
     /// It has ended.
     pub fn leave(&mut self, seq: Seq) {
         self.stage(seq, Stage::Arriving);
+        self.not_looked(seq);
         let Some(entry) = self.entries.remove(&seq) else { return };
         if let Some(name) = &entry.placing.lane
             && let Some(lane) = self.lanes.get_mut(name)

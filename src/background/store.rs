@@ -85,6 +85,8 @@ pub enum Place {
     Folder(PathBuf),
     /// For tests: gone with the process.
     Memory,
+    #[cfg(test)]
+    Disk(tests::Disk),
 }
 
 /// All jobs on disk, in their order: their records as they were written.
@@ -338,6 +340,8 @@ fn open(place: &Place) -> Result<Database, String> {
     let folder = match place {
         Place::Folder(folder) => folder,
         Place::Memory => return with_tables(InMemoryBackend::new()),
+        #[cfg(test)]
+        Place::Disk(disk) => return with_tables(disk.clone()),
     };
     make_folder(folder).map_err(|error| error.to_string())?;
     let path = folder.join(FILE);

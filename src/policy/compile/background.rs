@@ -23,14 +23,7 @@ pub(super) fn background(fields: Fields<'_>) -> Option<Background> {
     fields.get("background").filter(|cursor| !cursor.is_null())?;
     let fields = fields.section("background", &BACKGROUND);
     let count = |key, default, most| fields.or(key, default, |cursor| cursor.integer(1..=most));
-    let store = fields.or("store", "turnwise-jobs", |cursor| {
-        let folder = cursor.string()?;
-        if folder.is_empty() {
-            cursor.problem(Fault::new("must be a folder, not nothing"));
-            return None;
-        }
-        Some(folder)
-    });
+    let store = fields.or("store", "turnwise-jobs", Cursor::string);
     Some(Background {
         store: PathBuf::from(store),
         store_bytes: fields.or("store_bytes", 1 << 30, |cursor| cursor.size(1 << 20..=MAX_BYTES)),

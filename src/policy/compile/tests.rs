@@ -331,7 +331,7 @@ fn the_durable_queue_has_every_default_and_bounds() {
     }
     says(&format!("{SMALLEST}\nbackground: {{retry_delay: 0s}}"), "background.retry_delay: must be ");
     says(&format!("{SMALLEST}\nbackground: {{worker: 1}}"), "did you mean `workers`?");
-    says(&format!("{SMALLEST}\nbackground: {{store: ''}}"), "background.store: must be ");
+    says(&format!("{SMALLEST}\nbackground: {{store: ''}}"), "background.store: must not be empty");
     says(&format!("{SMALLEST}\nbackground: 5"), "background: must be a mapping");
 }
 
