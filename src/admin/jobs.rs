@@ -62,10 +62,7 @@ fn for_operators(view: &View) -> Value {
 
 /// `POST /jobs/{id}/retry`.
 pub(super) async fn run_again(control: &Control, id: &str) -> Answer {
-    let (jobs, id) = match named(control, id) {
-        Ok(named) => named,
-        Err(answer) => return answer,
-    };
+    let Some((jobs, id)) = named(control, id) else { return refused(NotDone::Unknown) };
     match jobs.run_again(id).await {
         Ok(view) => {
             tracing::info!(job = %id, "an operator runs a job again");
@@ -77,10 +74,7 @@ pub(super) async fn run_again(control: &Control, id: &str) -> Answer {
 
 /// `DELETE /jobs/{id}`.
 pub(super) async fn remove(control: &Control, id: &str) -> Answer {
-    let (jobs, id) = match named(control, id) {
-        Ok(named) => named,
-        Err(answer) => return answer,
-    };
+    let Some((jobs, id)) = named(control, id) else { return refused(NotDone::Unknown) };
     let (view, forgotten) = match jobs.remove(id).await {
         Ok(Removed::Cancelled(view)) => (view, false),
         Ok(Removed::Forgotten(view)) => (view, true),
@@ -94,19 +88,14 @@ pub(super) async fn remove(control: &Control, id: &str) -> Answer {
 
 /// `GET /jobs/{id}`.
 pub(super) fn show(control: &Control, id: &str) -> Answer {
-    match named(control, id) {
-        Ok((jobs, id)) => match jobs.look(id) {
-            Some(view) => answer::json(StatusCode::OK, &for_operators(&view)),
-            None => refused(NotDone::Unknown),
-        },
-        Err(answer) => answer,
+    match named(control, id).and_then(|(jobs, id)| jobs.look(id)) {
+        Some(view) => answer::json(StatusCode::OK, &for_operators(&view)),
+        None => refused(NotDone::Unknown),
     }
 }
 
-fn named<'c>(control: &'c Control, id: &str) -> Result<(&'c Arc<Jobs>, JobId), Answer> {
-    let jobs = control.jobs.as_ref().ok_or_else(no_queue)?;
-    let id = JobId::parse(id).ok_or_else(|| refused(NotDone::Unknown))?;
-    Ok((jobs, id))
+fn named<'c>(control: &'c Control, id: &str) -> Option<(&'c Arc<Jobs>, JobId)> {
+    control.jobs.as_ref().zip(JobId::parse(id))
 }
 
 fn no_queue() -> Answer {

@@ -16,7 +16,7 @@ use super::forward::asks_upgrade;
 use super::identify::{self, Identified, session_of};
 use super::receive::{Peer, Received};
 use super::{Proxy, Refused, Rest, Serving, hand_over};
-use crate::background::job::{self, JobId, Owner, View};
+use crate::background::job::{JobId, Owner, Request as Kept, View};
 use crate::background::prefer::{Preferred, take_out};
 use crate::background::{Jobs, New, NotAccepted};
 use crate::policy::Later;
@@ -72,11 +72,12 @@ pub(super) async fn accept(proxy: Arc<Proxy>, received: Box<Received>, preferred
         return received.refuse(refusal_of(refused)).respond();
     }
     let wait = preferred.wait.unwrap_or_default().min(if total.is_zero() { LONGEST_WAIT } else { total });
-    let view = if wait.is_zero() { jobs.view(id, owner) } else { jobs.ended(id, wait.min(LONGEST_WAIT)).await };
+    // Whoever does not wait is told what it was when it was accepted, however far it has come since.
+    let view = if wait.is_zero() { None } else { jobs.ended(id, wait.min(LONGEST_WAIT)).await };
     let exchange = received.ending.exchange().clone();
     let mut response = match answer_of(&jobs, view.as_ref()).await {
         Some(response) => response,
-        None => answers::accepted(&view.unwrap_or_else(|| unseen(id, &received)), &exchange.request_id),
+        None => answers::accepted(id, view.as_ref(), &exchange.request_id),
     };
     if let Some(key) = assigned {
         response.headers_mut().insert(TURNWISE_SESSION, key);
@@ -89,25 +90,6 @@ pub(super) async fn accept(proxy: Arc<Proxy>, received: Box<Received>, preferred
 async fn answer_of(jobs: &Arc<Jobs>, view: Option<&View>) -> Option<Response<ProxyBody>> {
     let view = view.filter(|view| view.status.has_ended())?;
     jobs.answer(view.id).await.ok().flatten().map(answers::result)
-}
-
-/// A job that was there a moment ago: an operator has removed it meanwhile.
-fn unseen(id: JobId, received: &Received) -> View {
-    let policy = &received.gates().policy;
-    View {
-        id,
-        status: job::Status::Queued,
-        attempts: 0,
-        created_at: 0,
-        finished_at: None,
-        error: None,
-        again_in: Duration::ZERO,
-        route: policy.name.clone(),
-        upstream: "".into(),
-        method: received.head.method.clone(),
-        result_bytes: None,
-        next_attempt_in: None,
-    }
 }
 
 fn refusal_of(refused: NotAccepted) -> Refusal {
@@ -158,7 +140,7 @@ fn new_job(
     }
     headers.insert(X_REQUEST_ID, exchange.request_id.as_value().clone());
     continue_trace(&mut headers);
-    let request = job::Request {
+    let request = Kept {
         method: head.method.clone(),
         uri: head.uri.clone(),
         version: head.version,

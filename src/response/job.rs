@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::background::job::{Answer, JobId, View};
+use crate::background::job::{Answer, JobId, Status, View};
 use crate::request::RequestId;
 use crate::response::body::ProxyBody;
 
@@ -16,15 +16,16 @@ pub const PATH: &str = "/_turnwise/jobs/";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const RESPOND_ASYNC: HeaderValue = HeaderValue::from_static("respond-async");
 
-/// It was accepted, and stands as `view` says.
+/// It was accepted, and stands as `view` says; without one it is queued.
 #[must_use]
-pub fn accepted(view: &View, request_id: &RequestId) -> Response<ProxyBody> {
-    let body = json!({ "id": view.id.to_string(), "status": view.status.word() });
+pub fn accepted(id: JobId, view: Option<&View>, request_id: &RequestId) -> Response<ProxyBody> {
+    let status = view.map_or(Status::Queued, |view| view.status);
+    let body = json!({ "id": id.to_string(), "status": status.word() });
     let mut response = own(StatusCode::ACCEPTED, &body, request_id);
     let headers = response.headers_mut();
-    headers.insert(header::LOCATION, location(view.id));
+    headers.insert(header::LOCATION, location(id));
     headers.insert("preference-applied", RESPOND_ASYNC);
-    headers.insert(header::RETRY_AFTER, seconds(view.again_in).into());
+    headers.insert(header::RETRY_AFTER, seconds(view.map_or(Duration::ZERO, |view| view.again_in)).into());
     response
 }
 

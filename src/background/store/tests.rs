@@ -144,8 +144,11 @@ fn record(seq: Seq) -> Vec<u8> {
     format!("record {seq}").into_bytes()
 }
 
+/// What is known of each job.
+type All = BTreeMap<Seq, (Vec<u8>, Option<usize>, Option<usize>)>;
+
 /// All that is on a disk: records, and the lengths of requests and answers.
-fn found(disk: &Disk) -> BTreeMap<Seq, (Vec<u8>, Option<usize>, Option<usize>)> {
+fn found(disk: &Disk) -> All {
     let writer = writer(disk);
     let database = writer.file.open.lock().clone().expect("open");
     let store = Store { file: writer.file.clone(), line: Line::Here(Mutex::new(writer)) };
@@ -296,6 +299,6 @@ proptest! {
 }
 
 /// Answers of numbers that were used twice are of no account.
-fn strip(all: BTreeMap<Seq, (Vec<u8>, Option<usize>, Option<usize>)>) -> BTreeMap<Seq, (Vec<u8>, Option<usize>)> {
-    all.into_iter().map(|(seq, (record, request, _))| (seq, (record, request))).collect()
+fn strip(all: All) -> All {
+    all.into_iter().map(|(seq, (record, request, _))| (seq, (record, request, None))).collect()
 }
