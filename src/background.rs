@@ -151,7 +151,10 @@ impl Jobs {
 
     /// New settings. What is there already stays, whatever the new bounds are.
     pub fn configure(&self, settings: &Background) {
-        self.table.lock().settings = settings.clone();
+        let mut table = self.table.lock();
+        table.keeps_less |= settings.keep_results < table.settings.keep_results;
+        table.settings = settings.clone();
+        drop(table);
         self.changed.notify_one();
     }
 

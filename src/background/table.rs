@@ -79,6 +79,8 @@ pub(super) struct Table {
     pub schedule: Schedule,
     pub pace: Pace,
     pub draining: bool,
+    /// Results are kept for less time than a moment ago.
+    pub keeps_less: bool,
     jobs: HashMap<Seq, Job>,
     ids: HashMap<JobId, Seq>,
     /// By when they ended.
@@ -94,6 +96,7 @@ impl Table {
             schedule: Schedule::default(),
             pace: Pace::default(),
             draining: false,
+            keeps_less: false,
             jobs: HashMap::new(),
             ids: HashMap::new(),
             ended: BTreeSet::new(),
@@ -305,6 +308,19 @@ impl Table {
         let old: Vec<Seq> = old.map(|(_, seq)| *seq).take(most).collect();
         old.iter().for_each(|seq| self.forget(*seq));
         old
+    }
+
+    /// When the next one's time is over.
+    pub(super) fn next_expiry(&self) -> Instant {
+        let keep = self.settings.keep_results;
+        let first = |failed: bool| {
+            let is_such = |seq| self.jobs.get(seq).is_some_and(|job| (job.record.status == Status::Failed) == failed);
+            self.ended.iter().find(|(_, seq)| is_such(seq)).map(|(ended, _)| *ended)
+        };
+        let usual = first(false).map(|ended| time::after(ended, keep));
+        let failed = first(true).map(|ended| time::after(ended, keep.max(KEEP_FAILED)));
+        let none = time::after(time::now(), keep);
+        usual.into_iter().chain(failed).min().unwrap_or(none)
     }
 
     pub(super) fn view(&self, job: &Job) -> View {

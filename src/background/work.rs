@@ -14,8 +14,10 @@ use super::table::Stage;
 use super::{Jobs, Run, Stop, retry};
 use crate::time;
 
-/// How often those are forgotten whose time is over, and how many at once.
+/// How often at most those are forgotten whose time is over, and how many at once.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Timers are no finer.
+const TICK: Duration = Duration::from_millis(1);
 const MOST_SWEPT: usize = 1000;
 /// How long to leave a disk alone that takes nothing.
 const BACK_OFF: Duration = Duration::from_secs(1);
@@ -44,26 +46,35 @@ enum Turn {
 impl Jobs {
     /// Begins jobs when it is their turn, and has `run` run them, in the runtime that calls this. Never ends.
     pub async fn work(self: Arc<Self>, run: Arc<dyn Run>) {
-        let mut swept = time::now();
+        let mut sweep_at = time::now();
         loop {
             while let Some((seq, stop)) = self.begin() {
                 tokio::spawn(self.clone().try_once(seq, stop, run.clone()));
             }
             let now = time::now();
-            if time::after(swept, SWEEP) <= now {
-                swept = now;
-                for seq in self.table.lock().expire(MOST_SWEPT) {
-                    self.store.submit(Change::Remove { seq }, |_| {});
-                }
-            }
-            let sweep = time::after(swept, SWEEP);
-            let due =
-                self.next_due().map_or(sweep, |due| due.max(time::after(now, Duration::from_millis(1))).min(sweep));
+            sweep_at = self.sweep(sweep_at, now);
+            let due = self.next_due().map_or(sweep_at, |due| due.min(sweep_at)).max(time::after(now, TICK));
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = time::sleep_until(due) => {}
             }
         }
+    }
+
+    /// Forgets those whose time is over, if it is `at` or they were given less of it. Returns when to do so next.
+    fn sweep(&self, at: Instant, now: Instant) -> Instant {
+        let mut table = self.table.lock();
+        if at > now && !std::mem::take(&mut table.keeps_less) {
+            // Those that have ended since are kept so long at least.
+            return at.min(time::after(now, table.settings.keep_results));
+        }
+        let forgotten = table.expire(MOST_SWEPT);
+        let next = table.next_expiry();
+        drop(table);
+        for seq in forgotten {
+            self.store.submit(Change::Remove { seq }, |_| {});
+        }
+        next.max(time::after(now, SWEEP))
     }
 
     fn begin(&self) -> Option<(Seq, Arc<Stop>)> {
