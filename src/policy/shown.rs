@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Abandoned, Anonymous, Assign, Background, Balance, FairBy, Identity, KeySource, Listener, Match, PathMatch, Policy, Priority,
-    RateLimit, RatePer, Route, Segment, Session, Upstream, UpstreamTls, WhenExceeded,
+    Abandoned, Anonymous, Assign, Background, Balance, FairBy, Identity, KeySource, Listener, Match, PathMatch, Policy,
+    Priority, RateLimit, RatePer, Route, Segment, Session, Upstream, UpstreamTls, WhenExceeded,
 };
 use crate::config::{show_duration, show_rate, show_size};
 
