@@ -54,8 +54,12 @@ impl Job {
 
     /// Those who wait for a change of it look again.
     pub(super) fn tell(&mut self) {
-        if let Some(ears) = self.ears.take() {
+        if let Some(ears) = &self.ears {
             ears.notify_waiters();
+        }
+        // Nobody waits for what comes after the end.
+        if self.has_ended() {
+            self.ears = None;
         }
     }
 

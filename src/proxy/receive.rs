@@ -199,3 +199,13 @@ pub(super) fn fair_key(fair_by: Option<&FairBy>, client: IpAddr, headers: &Heade
         Some(FairBy::Header(name)) => FairKey(KEYS.hash_one(headers.get(name).map(|value| value.as_bytes()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_body_may_be_absent_costs_no_room() {
+        assert_eq!(size_of::<Option<Incoming>>(), size_of::<Incoming>());
+    }
+}

@@ -1,12 +1,15 @@
 """Background requests in front of a real FastAPI service: nothing that was accepted is lost, nothing is invented.
 
-Two parts, each with a gateway and a service of its own:
+Three parts, each with a gateway and a service of its own:
 
 - `kill`: clients send jobs as fast as they are accepted while the gateway is killed (SIGKILL) at random moments and started
   again. In the end every accepted id must have succeeded with its own answer, everything the service did must have been
   sent, nothing that was refused may have been done, and the jobs of one session must have begun in their order.
 - `incident`: 1000 requests of 100 clients at once for a service that takes 0.1 to 13 s for each and can do five at once.
   All that fit must be accepted, and done, and the service must never have more than five.
+- `full`: the store is on a file system of 4 MiB, in a mount namespace of its own. What does not fit must be refused, and not
+  done; once there is room again, all that was accepted must be done, also after a kill. Skipped where the system allows no
+  such mounts.
 
     python tests/real/jobs.py --gateway target/release/turnwise                    # a minute
     python tests/real/jobs.py --gateway target/release/turnwise --kills 300        # a few minutes
@@ -126,11 +129,11 @@ class House:
         return wrong
 
 
-def job(session: str, tag: str) -> tuple[str, str, str, bytes]:
+def job(session: str, tag: str, padding: int | None) -> tuple[str, str, str, bytes]:
     fields = f"Prefer: respond-async\r\nX-Session-Id: {session}\r\nContent-Type: application/json\r\n"
     # Of different lengths, so that transactions are of different lengths.
-    padding = "x" * (hash(tag) % 7 * 1000)
-    return "POST", "/memories", fields, json.dumps({"session": session, "tag": tag, "text": padding}).encode()
+    text = "x" * (hash(tag) % 7 * 1000 if padding is None else padding)
+    return "POST", "/memories", fields, json.dumps({"session": session, "tag": tag, "text": text}).encode()
 
 
 class Sent:
@@ -142,10 +145,10 @@ class Sent:
         self.unknown: set[str] = set()  # the connection broke before there was an answer
         self.latencies: list[float] = []
 
-    async def send(self, wire: Wire, session: str, tag: str) -> int:
+    async def send(self, wire: Wire, session: str, tag: str, padding: int | None = None) -> int:
         began = time.perf_counter()
         try:
-            status, headers, body = await asyncio.wait_for(wire.ask(*job(session, tag)), BOUND)
+            status, headers, body = await asyncio.wait_for(wire.ask(*job(session, tag, padding)), BOUND)
         except ConnectionRefusedError:
             return 0  # never sent
         except (OSError, EOFError):
@@ -160,7 +163,7 @@ class Sent:
         return status
 
 
-async def judge(house: House, sent: Sent) -> list[str]:
+async def judge(house: House, sent: Sent, at_once: int = 5) -> list[str]:
     """What was lost, invented, or done in the wrong order."""
     wrong = []
     wires = [Wire(house.address) for _ in range(8)]
@@ -201,7 +204,7 @@ async def judge(house: House, sent: Sent) -> list[str]:
         if number < last.get(session, -1):
             wrong.append(f"{tag} began after {session}-{last[session]}")
         last[session] = max(number, last.get(session, -1))
-    if record["most"] > 5 or record["refused"]:
+    if record["most"] > at_once or record["refused"]:
         wrong.append(f"the service had {record['most']} at once and refused {record['refused']}")
     return wrong
 
@@ -252,6 +255,53 @@ async def incident(house: House, speed: float) -> tuple[Sent, list[str]]:
     return sent, await judge(house, sent)
 
 
+async def full(house: House) -> tuple[Sent, list[str]]:
+    sent, wrong = Sent(), []
+    store = house.folder / "turnwise-jobs"
+
+    async def fill(numbers: range) -> int:
+        """Sends until something is refused; says how many were accepted."""
+        wire = Wire(house.address)
+        for count, number in enumerate(numbers):
+            if await sent.send(wire, f"m{number}", f"m{number}-0", padding=60_000) != 202:
+                return count
+        return len(numbers)
+
+    first = await fill(range(1000))
+    if not 5 <= first < 200:
+        wrong.append(f"{first} jobs of 60 kB were accepted on a disk of 4 MiB")
+    await fill(range(1000, 1005))
+    print(f"  {first} jobs fit; refused: {len(sent.refused)}")
+    await asyncio.to_thread(house.kill)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(store)], check=True)
+    await asyncio.to_thread(house.start)
+    if (again := await fill(range(2000, 2020))) != 20:
+        wrong.append(f"with room again, {again} of 20 were accepted")
+    await house.until_done(BOUND * 2)
+    for log in house.folder.glob("gateway-*.log"):
+        # That the disk was full is to be in the log.
+        text = log.read_text()
+        if log.name == "gateway-1.log" and "job store cannot be written" not in text:
+            wrong.append("the log does not tell of a full disk")
+        log.write_text("\n".join(line for line in text.splitlines() if "job store cannot be" not in line))
+    # What ran when the gateway was killed goes on at the service, which knows nothing of it.
+    return sent, wrong + await judge(house, sent, at_once=10)
+
+
+def apart(given: argparse.Namespace) -> list[str]:
+    """Runs the part that mounts in a namespace of its own."""
+    unshare = ["unshare", "--map-root-user", "--mount"]
+    try:
+        probe = subprocess.run([*unshare, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True)
+    except FileNotFoundError:
+        probe = None
+    if probe is None or probe.returncode:
+        print("a disk that is full: skipped, this system allows no mounts of one's own")
+        return []
+    command = [*unshare, sys.executable, __file__, "--gateway", str(given.gateway), "--part", "full", "--inside"]
+    return [] if subprocess.run(command).returncode == 0 else ["the part `full` has failed, see above"]
+
+
 def told(sent: Sent) -> None:
     latencies = sorted(sent.latencies)
     mean, p50 = statistics.mean(latencies), latencies[len(latencies) // 2]
@@ -265,20 +315,31 @@ def told(sent: Sent) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gateway", type=pathlib.Path, required=True)
-    parser.add_argument("--part", choices=["kill", "incident"], action="append")
-    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--part", choices=["kill", "incident", "full"], action="append")
+    parser.add_argument("--kills", type=int, default=15)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
     parser.add_argument("--speed", type=float, default=50, help="how much faster than in the incident the service is")
     parser.add_argument("--max-mean", type=float, help="fail if a 202 takes longer than so many ms on average")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     wrong = []
-    for part in given.part or ["kill", "incident"]:
+    for part in given.part or ["kill", "incident", "full"]:
         began = time.monotonic()
+        if part == "full" and not given.inside:
+            wrong += apart(given)
+            continue
         with tempfile.TemporaryDirectory() as folder:
             if part == "kill":
                 print(f"killed {given.kills} times at random moments under load (--seed {given.seed})")
                 house = House(given.gateway, pathlib.Path(folder), ["--fast"], "queue: 2000, attempts: 10, retry_delay: 50ms")
                 run = killed(house, given.kills, given.seed)
+            elif part == "full":
+                print("a disk that is full")
+                store = pathlib.Path(folder) / "turnwise-jobs"
+                store.mkdir(mode=0o700)
+                subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", str(store)], check=True)
+                house = House(given.gateway, pathlib.Path(folder), ["--speed", "10", "--at-once", "10"], "retry_delay: 50ms")
+                run = full(house)
             else:
                 print(f"the incident, {given.speed:g} times as fast")
                 house = House(given.gateway, pathlib.Path(folder), ["--speed", str(given.speed)], "")
@@ -287,6 +348,8 @@ def main() -> None:
                 sent, found = asyncio.run(run)
             finally:
                 ended = house.close()
+                if part == "full":
+                    subprocess.run(["umount", str(store)], check=False)
             told(sent)
             print(f"  {time.monotonic() - began:.0f} s")
             mean = statistics.mean(sent.latencies) * 1000
