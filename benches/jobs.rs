@@ -3,6 +3,8 @@
 //! The same store, asked by one client that waits each time (a sync for every job) and by many at once (who share one).
 //! `TMPDIR` says on which disk. Figures of one machine at one time; compare only what was measured in one run.
 
+#![allow(clippy::print_stdout)] // figures are what it is for
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -203,7 +203,7 @@ fn a_job_that_joins_an_equal_request_has_its_answer_too() {
 #[test]
 fn whatever_is_cancelled_and_whatever_fails_every_job_is_accounted_for() {
     // Seeds of their own, so that what fails can be run again by itself.
-    for seed in 1..=20_u64 {
+    for seed in 1..=8_u64 {
         paused(async move {
             let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             let mut chance = move |below: u64| {
