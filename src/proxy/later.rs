@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 
 use super::forward::asks_upgrade;
 use super::identify::{self, Identified, session_of};
-use super::receive::{Peer, Received};
+use super::receive::{Peer, Received, noted};
 use super::{Proxy, Refused, Rest, Serving, hand_over};
 use crate::background::job::{JobId, Owner, Request as Kept, View};
 use crate::background::prefer::{Preferred, take_out};
@@ -61,6 +61,7 @@ pub(super) async fn accept(proxy: Arc<Proxy>, received: Box<Received>, preferred
     if let Err(refusal) = identify::when_busy(&identified.received) {
         return identified.received.refuse(refusal).respond();
     }
+    identified.note_session();
     let total = identified.received.gates().policy.timeouts.total;
     let assigned = identified.assigned.as_ref().map(|assigned| assigned.1.clone());
     let id = JobId::new();
@@ -162,7 +163,7 @@ pub(super) fn tell(proxy: Arc<Proxy>, request: Request<Incoming>, peer: &Peer) -
     let (head, body, client) = Proxy::dissect(&edition, request, peer);
     let name = crate::telemetry::metrics::NO_ROUTE.into();
     let exchange = Exchange::new(RequestId::of(&head.headers), name, head.method.clone(), client);
-    let exchange = Arc::new(exchange);
+    let exchange = Arc::new(noted(exchange));
     *peer.current.lock() = Some(exchange.clone());
     let entry = proxy.admission.roll.enter(exchange.clone());
     let mut ending = Ending::new(exchange.clone(), proxy.unrouted.clone(), entry);

@@ -113,11 +113,8 @@ impl Proxy {
             }
             None => (NO_ROUTE.into(), self.unrouted.clone()),
         };
-        let mut exchange = Exchange::new(RequestId::of(&head.headers), name, head.method.clone(), client);
-        if requests::notes(|| CHANCE.hash_one(exchange.request_id.as_value())) {
-            exchange = exchange.told();
-        }
-        let exchange = Arc::new(exchange);
+        let exchange = Exchange::new(RequestId::of(&head.headers), name, head.method.clone(), client);
+        let exchange = Arc::new(noted(exchange));
         *peer.current.lock() = Some(exchange.clone());
         let ending = Ending::new(exchange.clone(), metrics, self.admission.roll.enter(exchange));
         match (route, refusal) {
@@ -174,14 +171,21 @@ pub(super) fn route(edition: &Edition, head: &Head) -> Result<usize, Refusal> {
     let path = NormalPath::parse(head.uri.path()).map_err(|bad| Refusal::BadRequest(bad.to_string().into()))?;
     let target =
         Target { method: &head.method, host: host(&head.uri, &head.headers), path: &path, headers: &head.headers };
-    let route = edition.policy.route_or_doubt(&target).map_err(|InDoubt| {
-        Refusal::BadRequest("some servers would read the path as one of another route".into())
-    })?;
+    let route = edition
+        .policy
+        .route_or_doubt(&target)
+        .map_err(|InDoubt| Refusal::BadRequest("some servers would read the path as one of another route".into()))?;
     route.ok_or(Refusal::NoRoute)
 }
 
 /// Which requests are told of in the log, where not all are: by their ids, which clients may choose.
 static CHANCE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// Has it told of in the log, if it is one that is.
+pub(super) fn noted(exchange: Exchange) -> Exchange {
+    let is_told = requests::notes(|| CHANCE.hash_one(exchange.request_id.as_value()));
+    if is_told { exchange.told() } else { exchange }
+}
 
 /// A body whose length is known is refused before it is sent.
 fn oversized(edition: &Edition, route: usize, head: &Head) -> Option<Refusal> {
