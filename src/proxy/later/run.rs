@@ -199,7 +199,7 @@ fn refused(refusal: &Refusal, answer: Answer, stop: &Stop) -> Attempt {
     let error: Arc<str> = refusal.reason().into();
     match refusal {
         Refusal::Failed(failure) => match failure {
-            Failure::Unavailable | Failure::Connect | Failure::ConnectTimeout => {
+            Failure::Unavailable | Failure::NoAddress | Failure::Connect | Failure::ConnectTimeout => {
                 Attempt::Failed { answer, error, asked: None, is_down: true }
             }
             Failure::Broken | Failure::ResponseTimeout | Failure::TotalTimeout => {
