@@ -5,10 +5,18 @@ use crate::harness::{Gateway, Recorder, eventually, get};
 fn no_more_jobs_run_at_once_than_there_are_workers() {
     let upstream = Recorder::start();
     let gateway = Gateway::with(&upstream, &policy("workers: 2", ""));
-    for number in 0..12 {
-        accept(&gateway, &job(&number.to_string(), "sleep 20"));
+    for number in 0..6 {
+        accept(&gateway, &job(&number.to_string(), "hold"));
     }
-    eventually("all are done", || count(&gateway, "succeeded") == 12);
+    for seen in 2..=6 {
+        upstream.wait_seen(seen);
+        upstream.wait_running(2);
+        crate::harness::wait::give_it_a_chance();
+        assert_eq!((upstream.count(), upstream.running()), (seen, 2));
+        upstream.release();
+    }
+    upstream.open();
+    eventually("all are done", || count(&gateway, "succeeded") == 6);
     assert_eq!(upstream.peak(), 2);
 }
 

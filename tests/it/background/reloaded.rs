@@ -28,7 +28,8 @@ fn another_store_needs_a_restart_and_the_rest_applies() {
     let mut gateway = Gateway::with(&upstream, &policy("workers: 1", ""));
     gateway.reload(&upstream, &policy("workers: 2, store: elsewhere", ""));
     assert_eq!(gateway.json("/status")["policy"]["restart_needed"], serde_json::json!(["background.store"]));
-    assert!(gateway.log().lines().any(|line| line.contains("WARN") && line.contains("background.store")));
+    let warns = || gateway.log().lines().any(|line| line.contains("WARN") && line.contains("background.store"));
+    eventually("it is in the log", warns);
     let path = accept(&gateway, &job("a", ""));
     becomes(&gateway, &path, "succeeded");
     assert!(!gateway.folder().join("elsewhere").exists());
