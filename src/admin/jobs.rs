@@ -23,7 +23,6 @@ pub(super) fn summary(control: &Control) -> Value {
     let mut summary: serde_json::Map<_, _> =
         census.counts().map(|(status, count)| (status.word().to_owned(), json!(count))).collect();
     summary.insert("oldest_age_seconds".into(), json!(census.oldest_age.as_secs_f64()));
-    summary.insert("store_bytes".into(), json!(census.bytes));
     Value::Object(summary)
 }
 
