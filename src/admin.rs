@@ -4,6 +4,7 @@ mod answer;
 mod asker;
 mod census;
 mod history;
+mod jobs;
 mod page;
 mod route;
 mod sessions;

@@ -15,11 +15,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
+use crate::background::{Jobs, Place};
 use crate::config::{Fault, Position, Problem, Problems};
 use crate::policy::compile::{self, Compiled};
 use crate::policy::{Policy, diff};
 use crate::proxy::edition::Edition;
-use crate::proxy::{Lifecycle, Proxy};
+use crate::proxy::{JobRunner, Lifecycle, Proxy};
 use crate::response::joined::Answers;
 use crate::server::Stage;
 use crate::server::accept::ConnectionSlots;
@@ -50,6 +51,8 @@ pub struct Control {
     /// One for each worker.
     pub pulses: Vec<Pulse>,
     pub tls: tls::Store,
+    /// Where the first policy had a durable queue.
+    pub jobs: Option<Arc<Jobs>>,
     servers: Registry,
     dial: Arc<dyn Dial>,
     loaded: Mutex<Loaded>,
@@ -109,13 +112,31 @@ impl Control {
     /// Wires the parts for the first policy.
     ///
     /// # Errors
-    /// When `admin.token_file`, or a certificate, cannot be read or used.
+    /// When `admin.token_file`, or a certificate, cannot be read or used; or the job store.
     pub fn new(file: PathBuf, compiled: Compiled, dial: Arc<dyn Dial>) -> Result<Arc<Self>, Problems> {
+        let store = compiled.policy.background.as_ref().map(|settings| {
+            // As other files that the policy names, it stands beside it.
+            Place::Folder(file.parent().unwrap_or(Path::new("")).join(&settings.store))
+        });
+        Self::with_store(file, compiled, dial, store)
+    }
+
+    /// As [`new`](Self::new), with the jobs kept in `store` if the policy has a durable queue.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); and when the store cannot be used.
+    pub fn with_store(
+        file: PathBuf,
+        compiled: Compiled,
+        dial: Arc<dyn Dial>,
+        store: Option<Place>,
+    ) -> Result<Arc<Self>, Problems> {
         let metrics = Arc::new(Metrics::new());
         let tls = tls::Store::new(folder_of(&file));
         let (compiled, token, prepared) = read_named(&file, compiled, &tls)?;
         let policy = Arc::new(compiled.policy);
         tls.commit(prepared, &policy);
+        let jobs = open_jobs(&file, &policy, store, &metrics)?;
         let admission = Arc::new(Admission::new(&policy, metrics.clone()));
         let servers = Registry::new(metrics.clone());
         let edition = wire(1, &policy, &admission, &servers, &tls);
@@ -133,6 +154,7 @@ impl Control {
             drain: drain::Drain::default(),
             pulses: (0..policy.server.workers).map(|_| Pulse::default()).collect(),
             tls,
+            jobs,
             servers,
             dial,
             reloading: Mutex::new(()),
@@ -197,6 +219,9 @@ impl Control {
         show_limits(&self.metrics, &policy);
         self.slots.resize(policy.server.max_connections);
         self.edition.store(Arc::new(edition));
+        if let (Some(jobs), Some(settings)) = (&self.jobs, &policy.background) {
+            jobs.configure(settings);
+        }
         self.published.send_replace(generation);
         self.metrics.config_successful.set(1);
         self.metrics.config_success_time.set(time::unix_seconds());
@@ -236,8 +261,17 @@ impl Control {
             pools: Arc::new(Pools::new(self.dial.clone())),
             lifecycle: self.lifecycle.clone(),
             answers: self.answers.clone(),
+            jobs: self.jobs.clone(),
             unrouted: Arc::new(self.metrics.route(NO_ROUTE)),
         })
+    }
+
+    /// Runs jobs through `proxy`, in the runtime that calls this, if there is a queue of them. Never ends.
+    pub async fn run_jobs(self: Arc<Self>, proxy: Arc<Proxy>) {
+        match &self.jobs {
+            Some(jobs) => jobs.clone().work(Arc::new(JobRunner(proxy))).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Runs the health checks of whichever edition is in force. Never ends.
@@ -307,6 +341,23 @@ pub fn check(file: &Path) -> Result<Compiled, Problems> {
 #[must_use]
 pub fn folder_of(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
+}
+
+fn open_jobs(
+    file: &Path,
+    policy: &Policy,
+    store: Option<Place>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Jobs>>, Problems> {
+    let (Some(settings), Some(place)) = (&policy.background, store) else { return Ok(None) };
+    let shown = match &place {
+        Place::Folder(folder) => folder.display().to_string(),
+        _ => "memory".to_owned(),
+    };
+    let opened = Jobs::open(settings, place, metrics.clone());
+    opened
+        .map(Some)
+        .map_err(|why| Problems::of_file(&file.to_string_lossy(), format!("background.store: {shown}: {why}")))
 }
 
 /// The admin token: the first line of its file, which stands beside the policy file unless its path is absolute.

@@ -6,12 +6,14 @@
 //! Units are carried by the types: durations are [`Duration`], sizes are bytes, limits are counts of requests.
 //! Nothing in here is zero unless its documentation says what zero means.
 
+pub mod background;
 pub mod compile;
 pub mod diff;
 pub mod matching;
 pub mod path;
 pub mod shown;
 
+pub use background::{Background, Later};
 pub use matching::{InDoubt, Target};
 pub use path::{NormalPath, PathProblem};
 
@@ -39,6 +41,8 @@ pub struct Policy {
     pub upstreams: Vec<Arc<Upstream>>,
     /// First match wins. Never empty.
     pub routes: Vec<Arc<Route>>,
+    /// The durable queue; `None` without one.
+    pub background: Option<Background>,
 }
 
 /// A public address.
@@ -268,6 +272,7 @@ pub struct Route {
     pub timeouts: Timeouts,
     pub abandoned: Abandoned,
     pub abandoned_limit: Duration,
+    pub background: Later,
 }
 
 /// Which requests a route is for. All that is given must hold.

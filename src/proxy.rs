@@ -19,6 +19,7 @@ pub mod edition;
 mod forward;
 mod identify;
 mod joined;
+mod later;
 mod likeness;
 mod nested;
 mod receive;
@@ -35,7 +36,10 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::admission::{Admission, Arrival, Rated, Rejection};
+use crate::background::Jobs;
 use crate::limit::joining::Entered;
+use crate::policy::Later;
+use crate::request::exchange::Exchange;
 use crate::response::body::ProxyBody;
 use crate::response::ending::Ending;
 use crate::response::joined::{AnswerFollower, Answers};
@@ -49,6 +53,7 @@ use edition::Edition;
 use identify::Identified;
 use receive::Received;
 
+pub use later::JobRunner;
 pub use receive::{Lifecycle, Peer};
 
 /// Everything that serving a request needs. One for each worker: the connections to the servers are its own.
@@ -60,6 +65,8 @@ pub struct Proxy {
     pub lifecycle: Arc<Lifecycle>,
     /// Those that equal requests share; for all workers.
     pub answers: Arc<Answers>,
+    /// Those that are answered later, where the policy has room for them.
+    pub jobs: Option<Arc<Jobs>>,
     /// For requests that no route was found for.
     pub unrouted: Arc<RouteMetrics>,
 }
@@ -73,7 +80,19 @@ impl Proxy {
     /// Dropping the future is how a client leaves: it leaves every line at once. What a server already works on is
     /// finished or cancelled as the route's `abandoned` says.
     pub fn call(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Serving {
-        match self.receive(request, peer).and_then(identify::from_head) {
+        if self.jobs.is_some() && later::is_about_a_job(request.uri()) {
+            return later::tell(self.clone(), request, peer);
+        }
+        let received = match self.receive(request, peer) {
+            Ok(received) => received,
+            Err(refused) => return Box::pin(ready(refused.respond())),
+        };
+        if received.gates().policy.background != Later::Off
+            && let Some(preferred) = later::is_wanted(self, &received)
+        {
+            return Box::pin(later::accept(self.clone(), received, preferred));
+        }
+        match identify::from_head(received) {
             Ok(Ok(identified)) => self.clone().enter(identified),
             // Its key stands in the body, or the body makes it another one's equal.
             Ok(Err(received)) => Box::pin(self.clone().read_first(received)),
@@ -201,6 +220,20 @@ impl Rest {
     }
 }
 
+/// Gives a client the gateway's own answer, and sees to what was not read of its request.
+fn hand_over(mut response: Response<ProxyBody>, exchange: &Exchange, rest: Option<Rest>) -> Response<ProxyBody> {
+    exchange.set_deadlines(TAKES_REFUSAL, None);
+    exchange.handed_piece();
+    if let Some(Rest { body, on_demand }) = rest {
+        if on_demand {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        } else if !response.headers().contains_key(header::CONNECTION) {
+            rest::discard(body);
+        }
+    }
+    response
+}
+
 impl Refused {
     fn respond(mut self) -> Response<ProxyBody> {
         let exchange = self.ending.exchange().clone();
@@ -214,16 +247,7 @@ impl Refused {
         tracing::debug!(
             request_id = %exchange.request_id, route = %exchange.route, reason = self.refusal.reason(), "refused"
         );
-        exchange.set_deadlines(TAKES_REFUSAL, None);
-        exchange.handed_piece();
-        let mut response = self.refusal.respond(&exchange.request_id, self.http1);
-        if let Some(Rest { body, on_demand }) = self.rest.filter(|_| self.http1) {
-            if on_demand {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            } else if !response.headers().contains_key(header::CONNECTION) {
-                rest::discard(body);
-            }
-        }
-        response
+        let response = self.refusal.respond(&exchange.request_id, self.http1);
+        hand_over(response, &exchange, self.rest.filter(|_| self.http1))
     }
 }

@@ -4,5 +4,6 @@ pub mod abandoned;
 pub mod aloud;
 pub mod body;
 pub mod ending;
+pub mod job;
 pub mod joined;
 pub mod refusal;

@@ -94,6 +94,13 @@ pub fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
+/// Milliseconds since 1970 by the wall clock, for what is to be known after a restart.
+#[must_use]
+pub fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// `now` plus `wait`, or some thirty years hence where that would overflow.
 #[must_use]
 pub fn after(now: Instant, wait: Duration) -> Instant {

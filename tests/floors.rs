@@ -19,6 +19,7 @@ const PLAN: &[(&str, u32, &str)] = &[
     ("proxy", 7, "the life of a request, from its head to the guarded answer"),
     ("response", 6, "what a client gets: the body that owns the permit, and refusals as HTTP"),
     ("upstream", 5, "sends what has a permit: servers, connections, retries, fields"),
+    ("background", 4, "jobs: accepted when on disk, run in their order; knows neither upstreams nor turns"),
     ("admission", 4, "who may go on and when: the gates in order, metrics around the mechanisms"),
     ("request", 3, "what came in, read without waiting: framing, address, session key"),
     ("tls", 3, "certificates from files, for those who greet and for those who connect"),
@@ -37,6 +38,7 @@ const NOT_THEIR_SUBJECT: &[(&str, &[&str])] = &[
     ("policy", &["hyper", "hyper_util", "tokio", "prometheus", "tower", "governor"]),
     ("request", &["tokio", "hyper_util", "prometheus", "tower", "governor"]),
     ("admission", &["hyper", "hyper_util", "serde", "tower"]),
+    ("background", &["hyper", "hyper_util", "serde", "serde_json", "prometheus", "tower"]),
     ("upstream", &["serde", "serde_json", "prometheus", "tower"]),
     ("response", &["hyper_util", "prometheus", "tower", "governor"]),
     ("proxy", &["serde", "prometheus", "tower", "governor"]),
@@ -201,9 +203,9 @@ const CODES_THAT_FRAME: &[&str] = &["CONTINUE", "SWITCHING_PROTOCOLS", "NO_CONTE
 fn only_refusals_name_the_codes_of_the_gateways_answers() {
     let mut wrong = Vec::new();
     for source in sources() {
-        // The sample agent of the demonstration is somebody else's server. The admin port has answers of its own, to other people; a connection to a server reads that server's; an answer
+        // What is said of a job is no refusal either. The sample agent of the demonstration is somebody else's server. The admin port has answers of its own, to other people; a connection to a server reads that server's; an answer
         // that is begun before there is one is no refusal.
-        let exempt = ["response/refusal.rs", "response/aloud.rs", "upstream/http1.rs"];
+        let exempt = ["response/refusal.rs", "response/aloud.rs", "response/job.rs", "upstream/http1.rs"];
         if exempt.contains(&source.path.as_str()) || ["admin", "demo"].contains(&source.room.as_str()) {
             continue;
         }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::answer::{self, Answer};
 use super::asker::{self, Wish};
 use super::status::query_value;
-use super::{Admin, history, page, sessions, status};
+use super::{Admin, history, jobs, page, sessions, status};
 use crate::control::Control;
 
 /// What is asked for.
@@ -25,6 +25,9 @@ enum Endpoint<'a> {
     Sessions,
     /// By its key; `None`: the key stands in the query.
     Session(Option<&'a str>),
+    Jobs,
+    Job(&'a str),
+    RunAgain(&'a str),
     Reload,
     Config,
     Drain,
@@ -41,18 +44,22 @@ impl<'a> Endpoint<'a> {
             "/status" => Self::Status,
             "/history" => Self::History,
             "/sessions" => Self::Sessions,
+            "/jobs" => Self::Jobs,
             "/session" => Self::Session(None),
             "/-/reload" => Self::Reload,
             "/config" => Self::Config,
             "/-/drain" => Self::Drain,
-            _ => Self::Session(Some(path.strip_prefix("/sessions/").filter(|key| !key.is_empty())?)),
+            _ => match path.strip_prefix("/jobs/") {
+                Some(job) => job.strip_suffix("/retry").map_or(Self::Job(job), Self::RunAgain),
+                None => Self::Session(Some(path.strip_prefix("/sessions/").filter(|key| !key.is_empty())?)),
+            },
         })
     }
 
     fn methods(&self) -> &'static [Method] {
         match self {
-            Self::Reload | Self::Drain => &[Method::POST],
-            Self::Session(_) => &[Method::GET, Method::HEAD, Method::DELETE],
+            Self::Reload | Self::Drain | Self::RunAgain(_) => &[Method::POST],
+            Self::Session(_) | Self::Job(_) => &[Method::GET, Method::HEAD, Method::DELETE],
             _ => &[Method::GET, Method::HEAD],
         }
     }
@@ -92,6 +99,10 @@ pub(super) async fn route(admin: &Admin, request: Request<Incoming>) -> Answer {
         Endpoint::Config => answer::json(StatusCode::OK, &control.edition.load().policy.shown()),
         Endpoint::History => history::show(&admin.past, query),
         Endpoint::Sessions => sessions::list(control, query),
+        Endpoint::Jobs => jobs::list(control, query),
+        Endpoint::Job(id) if request.method() == Method::DELETE => jobs::remove(control, id).await,
+        Endpoint::Job(id) => jobs::show(control, id),
+        Endpoint::RunAgain(id) => jobs::run_again(control, id).await,
         Endpoint::Session(key) => {
             let key = match key {
                 Some(key) => percent_decode_str(key).decode_utf8().ok().map(Into::into),

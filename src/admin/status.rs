@@ -65,7 +65,7 @@ pub(super) fn status(control: &Control) -> Value {
         "max_connections": edition.policy.server.max_connections,
         "refused": refused(control),
         "permit_leaks": control.metrics.permit_leaks.get(),
-        "jobs": Value::Null,
+        "jobs": super::jobs::summary(control),
     })
 }
 
@@ -167,6 +167,7 @@ pub(super) fn update_gauges(control: &Control) {
     metrics.oldest_wait.set(seconds_since(census.all.oldest_wait));
     metrics.oldest_in_flight.set(seconds_since(census.all.oldest_running));
     metrics.sessions_active.set(whole(admission.sessions.active()));
+    super::jobs::update_gauges(control);
     metrics.rate_limit_keys.set(whole(admission.rate_limit_keys()));
     for upstream in &control.edition.load().upstreams {
         let name = &*upstream.policy.name;

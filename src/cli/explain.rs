@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use super::{FAILED, OK, PolicyFile};
 use crate::config::{show_duration, show_rate, show_size};
 use crate::policy::{
-    Abandoned, Anonymous, Assign, KeySource, NormalPath, PathMatch, Policy, Priority, RatePer, Route, Segment, Session,
-    Target, WhenBusy, WhenExceeded, compile,
+    Abandoned, Anonymous, Assign, KeySource, Later, NormalPath, PathMatch, Policy, Priority, RatePer, Route, Segment,
+    Session, Target, WhenBusy, WhenExceeded, compile,
 };
 use crate::request::{HeadView, KeyLookup, SessionKey, check_head};
 
@@ -126,6 +126,9 @@ fn describe(policy: &Policy, place: usize, view: &HeadView<'_>, body: &Bytes) ->
     line("timeouts", shown);
     line("body", format!("at most {}", show_size(route.body_limit)));
     line("client gone", abandoned_line(route));
+    if let Some(later) = later_line(policy, route) {
+        line("background", later);
+    }
     text
 }
 
@@ -246,6 +249,23 @@ fn place_line(policy: &Policy, route: &Route) -> String {
         limits.queue,
         show_duration(limits.queue_timeout)
     )
+}
+
+/// What is answered later, if anything is.
+fn later_line(policy: &Policy, route: &Route) -> Option<String> {
+    let queue = policy.background.as_ref()?;
+    let which = match route.background {
+        Later::Off => return None,
+        Later::Prefer => "with `Prefer: respond-async` it is kept on disk and answered 202",
+        Later::Always => "it is kept on disk and answered 202",
+    };
+    Some(format!(
+        "{which}; at most {} at once and {} in all, {} tries, the result kept for {}",
+        queue.workers,
+        queue.queue,
+        queue.attempts,
+        show_duration(queue.keep_results)
+    ))
 }
 
 fn abandoned_line(route: &Route) -> String {

@@ -83,8 +83,12 @@ impl Control {
         close_listeners();
         self.lifecycle.refuse_requests();
         self.stage.send_replace(Stage::Ending);
+        if let Some(jobs) = &self.jobs {
+            jobs.drain();
+        }
         let deadline = time::after(time::now(), server.drain_timeout);
-        while !self.admission.roll.is_empty() {
+        let jobs_rest = || self.jobs.as_ref().is_none_or(|jobs| jobs.is_at_rest());
+        while !(self.admission.roll.is_empty() && jobs_rest()) {
             if time::now() >= deadline {
                 let left = self.admission.roll.len();
                 tracing::warn!(requests = left, "the drain timeout is over; what still runs is cut");

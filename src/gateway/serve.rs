@@ -88,6 +88,7 @@ async fn run(file: PathBuf, compiled: compile::Compiled, dropped_lines: ErrorCou
         let sockets = public.iter().map(Listening::share).collect::<io::Result<_>>()?;
         threads.push(workers::start(number, control.clone(), sockets, is_closing.clone(), has_ended.clone())?);
     }
+    threads.extend(workers::start_jobs(control.clone(), has_ended.clone())?);
     for listening in &public {
         tracing::info!(address = %listening.socket.local_addr()?, "listening");
     }
@@ -105,6 +106,9 @@ async fn run(file: PathBuf, compiled: compile::Compiled, dropped_lines: ErrorCou
     if matches!(outcome, Ended::Drained(_)) {
         for thread in threads {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        if let Some(jobs) = control.jobs.clone() {
+            let _ = tokio::task::spawn_blocking(move || jobs.close()).await;
         }
     }
     Ok(outcome)

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::control::Control;
+use crate::proxy::Proxy;
 use crate::server::Service;
 use crate::server::accept::{Door, accept};
 
@@ -50,7 +51,7 @@ pub(super) fn start(
                     Err(error) => tracing::error!(%error, %label, "a worker cannot listen"),
                 }
             }
-            tasks.spawn(sweep(number, control.clone(), service));
+            tasks.spawn(sweep(Some(number), control.clone(), service.proxy));
             // Connections are tasks of their own; they end with the runtime.
             let _ = ended.wait_for(|ended| *ended).await;
         });
@@ -58,17 +59,40 @@ pub(super) fn start(
     })
 }
 
-async fn sweep(number: usize, control: Arc<Control>, service: Service) {
+/// Starts the thread that runs jobs, if there is a queue of them: it has connections to the servers of its own, as a worker
+/// has, and takes no time from those who wait for their answers. It lives until `ended`.
+pub(super) fn start_jobs(
+    control: Arc<Control>,
+    mut ended: watch::Receiver<bool>,
+) -> std::io::Result<Option<JoinHandle<()>>> {
+    if control.jobs.is_none() {
+        return Ok(None);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = thread::Builder::new().name("jobs".into()).spawn(move || {
+        runtime.block_on(async {
+            let proxy = control.proxy();
+            tokio::spawn(control.clone().run_jobs(proxy.clone()));
+            tokio::spawn(sweep(None, control, proxy));
+            let _ = ended.wait_for(|ended| *ended).await;
+        });
+        runtime.shutdown_background();
+    });
+    thread.map(Some)
+}
+
+/// `number`: of the worker whose pulse this is.
+async fn sweep(number: Option<usize>, control: Arc<Control>, proxy: Arc<Proxy>) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
-        if let Some(pulse) = control.pulses.get(number) {
+        if let Some(pulse) = number.and_then(|number| control.pulses.get(number)) {
             pulse.beat();
         }
         let edition = control.edition.load_full();
         let known =
             |id| edition.upstreams.iter().flat_map(|upstream| &upstream.servers).any(|server| server.pool_id() == id);
-        service.proxy.pools.sweep(&known);
+        proxy.pools.sweep(&known);
         give_memory_back();
     }
 }

@@ -4,12 +4,12 @@
 //! a default stands in for the value, and the policy is dropped at the end.
 
 mod address;
+mod background;
 mod defaults;
 mod http_words;
 mod lanes;
 mod limits;
 mod matching;
-mod not_yet;
 mod path;
 mod rate_limit;
 mod route;
@@ -108,16 +108,16 @@ pub fn compile(file_name: &str, bytes: &[u8], env: &dyn Fn(&str) -> Option<Strin
 
 /// `None` only after a problem was told.
 fn policy(fields: Fields<'_>) -> Option<Policy> {
-    not_yet::refuse(fields, not_yet::TOP);
     let listen = server::listen(fields);
     let admin = server::admin(fields, listen.as_deref().unwrap_or_default());
     let server = server::server(fields);
     let limits = limits::limits(fields);
     let upstreams = upstream::upstreams(fields);
+    let background = background::background(fields);
     let routes = route::routes(fields, &upstreams, limits.queue_bytes);
     let routes = routes?.into_iter().map(Arc::new).collect();
     let upstreams = upstreams?.into_iter().map(Arc::new).collect();
-    Some(Policy { listen: listen?, admin, server, limits, upstreams, routes })
+    Some(Policy { listen: listen?, admin, server, limits, upstreams, routes, background })
 }
 
 /// Names become labels of metrics and parts of addresses: 1 to 64 letters, digits, `_`, `.` and `-`.

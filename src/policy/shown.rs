@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Abandoned, Anonymous, Assign, Balance, FairBy, Identity, KeySource, Listener, Match, PathMatch, Policy, Priority,
-    RateLimit, RatePer, Route, Segment, Session, Upstream, UpstreamTls, WhenExceeded,
+    Abandoned, Anonymous, Assign, Background, Balance, FairBy, Identity, KeySource, Listener, Match, PathMatch, Policy,
+    Priority, RateLimit, RatePer, Route, Segment, Session, Upstream, UpstreamTls, WhenExceeded,
 };
 use crate::config::{show_duration, show_rate, show_size};
 
@@ -52,6 +52,7 @@ impl Policy {
             },
             "upstreams": upstreams,
             "routes": routes,
+            "background": self.background.as_ref().map(Background::shown),
         })
     }
 
@@ -83,6 +84,22 @@ impl Policy {
                 Abandoned::Auto => "auto",
             },
             "abandoned_limit": show_duration(route.abandoned_limit),
+            "background": route.background.word(),
+        })
+    }
+}
+
+impl Background {
+    fn shown(&self) -> Value {
+        json!({
+            "store": self.store.display().to_string(),
+            "store_bytes": show_size(self.store_bytes),
+            "workers": self.workers,
+            "queue": self.queue,
+            "attempts": self.attempts,
+            "retry_delay": show_duration(self.retry_delay),
+            "keep_results": show_duration(self.keep_results),
+            "max_result": show_size(self.max_result),
         })
     }
 }
@@ -272,7 +289,8 @@ routes:
       { key: [{ path: y }, { json: /a~1b }], assign: { header: X-Id }, within: [{ header: X-K }], reentrant: true,
         when_busy: replace, when_busy_choices: [wait, interrupt], while_waiting: comments, duplicates: join, replay_for: 9s }
     rate_limits: [{ per: session, rate: 90/min, when_exceeded: wait }]
-  - { name: rest }
+  - { name: rest, background: always }
+background: { store: /var/lib/jobs, workers: 2, retry_delay: 1500ms, max_result: 3KiB }
 ";
         let policy = compile("p", text.as_bytes(), &|_| None).expect("a good policy").policy;
         let shown = policy.shown().to_string();

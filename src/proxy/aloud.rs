@@ -30,7 +30,9 @@ impl Listens {
     pub(super) fn of(proxy: &Arc<Proxy>, identified: &Identified) -> Self {
         let received = &identified.received;
         let head = &received.head;
-        let Some(session) = session_of(received.gates()).filter(|session| session.waits_aloud) else {
+        // Nobody waits beside a job.
+        let is_job = received.body.is_none();
+        let Some(session) = session_of(received.gates()).filter(|session| session.waits_aloud && !is_job) else {
             return Self::not();
         };
         // A final status tells a client that waits for a 100 not to send its body, and no other protocol can follow it.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
@@ -43,8 +44,8 @@ async fn gather(
     mut permit: Permit,
 ) -> Response<ProxyBody> {
     let timeout = permit.gates().policy.timeouts.request;
-    let body = &mut identified.received.body;
-    if identified.whole.is_none() && body.size_hint().exact().is_some_and(|length| length <= MAX_GATHERED) {
+    let body = identified.received.body.as_mut().filter(|_| identified.whole.is_none());
+    if let Some(body) = body.filter(|body| body.size_hint().exact().is_some_and(|length| length <= MAX_GATHERED)) {
         let exchange = permit.exchange().clone();
         let gathered = tokio::select! {
             gathered = tokio::time::timeout(timeout, body.collect()) => gathered,
@@ -159,9 +160,10 @@ fn outgoing(identified: Identified, upstream: &Upstream, upgrades: bool) -> (Box
     let exchange = ending.exchange().clone();
     let mut headers = head.headers;
     let http2 = upstream.policy.http2;
-    let body = match whole {
-        Some(whole) => Upload::whole(whole.data, whole.trailers, exchange.clone()),
-        None => {
+    let body = match (whole, body) {
+        (Some(whole), _) => Upload::whole(whole.data, whole.trailers, exchange.clone()),
+        (None, None) => Upload::whole(Bytes::new(), None, exchange.clone()),
+        (None, Some(body)) => {
             let (limit, timeout) = (policy.body_limit, policy.timeouts.request);
             Upload::stream(body, exchange.clone(), limit, timeout)
         }

@@ -39,7 +39,7 @@ pub(super) struct Identified {
 }
 
 /// A body that was read to its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Whole {
     pub data: Bytes,
     pub trailers: Option<HeaderMap>,
@@ -85,7 +85,7 @@ impl Identified {
         let none = Bytes::new();
         let body = match &self.whole {
             Some(whole) => Some(&whole.data),
-            None => self.received.body.is_end_stream().then_some(&none),
+            None => self.received.has_body_ended().then_some(&none),
         };
         with_view(&self.received, &session.within, |view, path| Tenant::read(&session.within, path, view, body))
     }
@@ -116,7 +116,7 @@ pub(super) fn from_head(received: Box<Received>) -> Result<Result<Identified, Bo
         }
         Ok(HeadLookup::NeedsBody) => Ok(Err(received)),
         // A made-up key goes into the body, so the body must be there.
-        Ok(HeadLookup::Known(KeyLookup::Absent(_))) if assigns_json(session) && !received.body.is_end_stream() => {
+        Ok(HeadLookup::Known(KeyLookup::Absent(_))) if assigns_json(session) && !received.has_body_ended() => {
             Ok(Err(received))
         }
         Ok(HeadLookup::Known(KeyLookup::Absent(_)))
@@ -134,29 +134,57 @@ pub(super) fn from_head(received: Box<Received>) -> Result<Result<Identified, Bo
 /// Reads the whole body, and the key from it.
 ///
 /// Cancel safe in that nothing outlives it: what was held is given back when it is dropped.
-pub(super) async fn from_body(mut received: Box<Received>, admission: &Admission) -> Result<Identified, Box<Refused>> {
+pub(super) async fn from_body(received: Box<Received>, admission: &Admission) -> Result<Identified, Box<Refused>> {
+    if session_of(received.gates()).is_some() {
+        return read_to_its_end(received, admission).await;
+    }
+    from_head(received).map(|identified| match identified {
+        Ok(identified) => identified,
+        Err(received) => Identified { received, session: None, whole: None, assigned: None, held: None },
+    })
+}
+
+/// Reads the whole body, whether there is a key in it or not, and then the key.
+///
+/// Cancel safe as [`from_body`].
+pub(super) async fn read_to_its_end(
+    mut received: Box<Received>,
+    admission: &Admission,
+) -> Result<Identified, Box<Refused>> {
+    let mut held = admission.held.begin(received.fair);
+    let gates = received.gates().clone();
+    let policy = &gates.policy;
+    let whole = match &mut received.body {
+        Some(body) => {
+            let reading = read_whole(body, policy.body_limit, &mut held);
+            match tokio::time::timeout(policy.timeouts.request, reading).await {
+                Ok(Ok(whole)) => whole,
+                Ok(Err(refusal)) => return Err(received.refuse(refusal)),
+                Err(_) => return Err(received.refuse(Failure::Upload(UploadFault::Timeout))),
+            }
+        }
+        None => Box::default(),
+    };
+    from_whole(received, whole, Some(held))
+}
+
+/// Reads the key of a request whose body is there.
+pub(super) fn from_whole(
+    received: Box<Received>,
+    whole: Box<Whole>,
+    held: Option<HeldBody>,
+) -> Result<Identified, Box<Refused>> {
     let gates = received.gates().clone();
     let Some(session) = session_of(&gates) else {
-        return from_head(received).map(|identified| match identified {
-            Ok(identified) => identified,
-            Err(received) => Identified { received, session: None, whole: None, assigned: None, held: None },
-        });
-    };
-    let mut held = admission.held.begin(received.fair);
-    let policy = &gates.policy;
-    let reading = read_whole(&mut received.body, policy.body_limit, &mut held);
-    let whole = match tokio::time::timeout(policy.timeouts.request, reading).await {
-        Ok(Ok(whole)) => whole,
-        Ok(Err(refusal)) => return Err(received.refuse(refusal)),
-        Err(_) => return Err(received.refuse(Failure::Upload(UploadFault::Timeout))),
+        return Ok(Identified { received, session: None, whole: Some(whole), assigned: None, held });
     };
     match with_view(&received, session.sources(), |view, path| SessionKey::from_whole(session, path, view, &whole.data))
     {
         Err(bad) => Err(received.refuse(bad)),
         Ok(KeyLookup::Found(key)) => {
-            Ok(Identified { received, session: Some(key), whole: Some(whole), assigned: None, held: Some(held) })
+            Ok(Identified { received, session: Some(key), whole: Some(whole), assigned: None, held })
         }
-        Ok(KeyLookup::Absent(tenant)) => nameless(received, Some(session), &tenant, Some(whole), Some(held)),
+        Ok(KeyLookup::Absent(tenant)) => nameless(received, Some(session), &tenant, Some(whole), held),
     }
 }
 
@@ -166,7 +194,7 @@ pub(super) fn session_of(gates: &RouteGates) -> Option<&Session> {
 
 /// Whether its body must be known, because it may be equal to another one's.
 fn joins(received: &Received, session: &Session) -> bool {
-    session.join.is_some() && !received.body.is_end_stream() && !asks_upgrade(&received.head.headers)
+    session.join.is_some() && !received.has_body_ended() && !asks_upgrade(&received.head.headers)
 }
 
 fn assigns_json(session: &Session) -> bool {

@@ -1,7 +1,6 @@
 //! What makes two requests equal.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use http_body::Body;
 use sha2::{Digest, Sha256};
 
 use super::forward::asks_upgrade;
@@ -42,7 +41,7 @@ pub(super) fn likeness(identified: &Identified, nested_in: Option<&Nest>) -> Opt
     let mut body = Parts::default();
     match &identified.whole {
         Some(whole) => body.part(&whole.data).fields(whole.trailers.iter().flatten()),
-        None if received.body.is_end_stream() => body.part(b""),
+        None if received.has_body_ended() => body.part(b""),
         None => return None,
     };
     let body = body.print();

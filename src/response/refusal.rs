@@ -34,9 +34,31 @@ pub enum Refusal {
     /// The idempotency key of another request that is here or whose answer is kept.
     IdempotencyMismatch,
     Failed(Failure),
+    Job(JobRefusal),
     Draining,
     /// A bug of ours; the log has the rest.
     Internal,
+}
+
+/// What is refused of requests that are answered later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobRefusal {
+    /// `background.queue` or `background.store_bytes` is reached.
+    QueueFull {
+        detail: &'static str,
+        retry_after: Duration,
+    },
+    /// It cannot be written to disk.
+    NotWritten,
+    /// There is no such job, as far as the asker may know.
+    Unknown,
+    NotFinished {
+        retry_after: Duration,
+    },
+    /// It has ended, and no answer is kept.
+    NoResult,
+    /// Nothing of the kind can be done with it.
+    Method,
 }
 
 impl From<Rejection> for Refusal {
@@ -92,6 +114,12 @@ kinds! {
     UPSTREAM_BROKEN = "upstream_broken", BAD_GATEWAY, "The server gave no proper response", "connection_terminated";
     UPSTREAM_CONNECT_TIMEOUT = "upstream_timeout", GATEWAY_TIMEOUT, "The server could not be reached in time", "connection_timeout";
     UPSTREAM_TIMEOUT = "upstream_timeout", GATEWAY_TIMEOUT, "The server did not answer in time", "http_response_timeout";
+    JOB_QUEUE_FULL = "job_queue_full", SERVICE_UNAVAILABLE, "The job queue is full", "connection_limit_reached";
+    JOB_NOT_WRITTEN = "job_store_failed", SERVICE_UNAVAILABLE, "The job could not be stored", "proxy_internal_error";
+    NO_JOB = "no_job", NOT_FOUND, "There is no such job", "destination_not_found";
+    JOB_NOT_FINISHED = "job_not_finished", CONFLICT, "The job has not ended", "http_request_denied";
+    NO_RESULT = "no_result", NOT_FOUND, "The job has no result", "destination_not_found";
+    JOB_METHOD = "method_not_allowed", METHOD_NOT_ALLOWED, "A job has other methods", "http_request_denied";
     DRAINING = "draining", SERVICE_UNAVAILABLE, "The gateway is shutting down", "destination_unavailable";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "The gateway failed", "proxy_internal_error";
 }
@@ -134,6 +162,14 @@ impl Refusal {
             Self::SessionRequired => &SESSION_REQUIRED,
             Self::BodyTooLarge { .. } => &BODY_TOO_LARGE,
             Self::IdempotencyMismatch => &IDEMPOTENCY_MISMATCH,
+            Self::Job(job) => match job {
+                JobRefusal::QueueFull { .. } => &JOB_QUEUE_FULL,
+                JobRefusal::NotWritten => &JOB_NOT_WRITTEN,
+                JobRefusal::Unknown => &NO_JOB,
+                JobRefusal::NotFinished { .. } => &JOB_NOT_FINISHED,
+                JobRefusal::NoResult => &NO_RESULT,
+                JobRefusal::Method => &JOB_METHOD,
+            },
             Self::Draining => &DRAINING,
             Self::Internal => &INTERNAL,
             Self::Rejected(rejection) => match rejection {
@@ -182,6 +218,7 @@ impl Refusal {
             Self::IdempotencyMismatch => {
                 "A request with this Idempotency-Key and another body runs, waits or was answered lately.".into()
             }
+            Self::Job(job) => job.detail().into(),
             Self::Draining => "The gateway takes no new requests; it is finishing those it has.".into(),
             Self::Internal => "An error in the gateway ended the request; its log has the details.".into(),
             Self::Rejected(rejection) => rejection_detail(rejection),
@@ -199,9 +236,13 @@ impl Refusal {
                 | Rejection::KeyTableFull { retry_after }
                 | Rejection::QueueTimeout { retry_after, .. },
             ) => *retry_after,
+            Self::Job(JobRefusal::QueueFull { retry_after, .. } | JobRefusal::NotFinished { retry_after }) => {
+                *retry_after
+            }
             _ => SOON,
         };
-        let wanted = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status());
+        let wanted = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status())
+            || matches!(self, Self::Job(JobRefusal::NotFinished { .. }));
         wanted.then_some(known)
     }
 
@@ -216,7 +257,7 @@ impl Refusal {
     #[must_use]
     pub fn is_unprocessed(&self) -> bool {
         match self {
-            Self::Rejected(_) | Self::Draining => true,
+            Self::Rejected(_) | Self::Job(_) | Self::Draining => true,
             Self::Failed(failure) => failure.is_unprocessed(),
             _ => false,
         }
@@ -313,6 +354,19 @@ impl Refusal {
         .into_bytes();
         bytes.extend_from_slice(&body);
         bytes
+    }
+}
+
+impl JobRefusal {
+    fn detail(self) -> &'static str {
+        match self {
+            Self::QueueFull { detail, .. } => detail,
+            Self::NotWritten => "The disk of background.store takes nothing at the moment. Nothing was accepted.",
+            Self::Unknown => "There is no job of this name, it is another caller's, or its time is over.",
+            Self::NotFinished { .. } => "The job has not ended. Ask again later.",
+            Self::NoResult => "The job ended without an answer that is kept; its status says why.",
+            Self::Method => "A job is looked at with GET and cancelled with DELETE.",
+        }
     }
 }
 

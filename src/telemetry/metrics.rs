@@ -53,6 +53,11 @@ pub struct Metrics {
     pub config_success_time: Gauge,
     pub config_reloads: IntCounterVec,
     pub config_generation: IntGauge,
+    pub jobs: IntGaugeVec,
+    pub job_attempts: IntCounterVec,
+    pub job_duration: Histogram,
+    pub oldest_job: Gauge,
+    pub job_bytes: IntGauge,
 }
 
 impl Metrics {
@@ -180,6 +185,21 @@ impl Metrics {
             ),
             config_generation: r
                 .gauge("turnwise_config_generation", "How many policies have been in force, the first included."),
+            jobs: r.gauges("turnwise_jobs", "Background requests that are kept, by how they stand.", &["status"]),
+            job_attempts: r.counters(
+                "turnwise_job_attempts_total",
+                "Tries of background requests, by what came of them; postponed: not let in yet, or called back.",
+                &["result"],
+            ),
+            job_duration: r.histogram(
+                "turnwise_job_duration_seconds",
+                "Time from the acceptance of a background request to its end.",
+            ),
+            oldest_job: r.float(
+                "turnwise_oldest_job_seconds",
+                "Age of the oldest background request that has not ended.",
+            ),
+            job_bytes: r.gauge("turnwise_job_store_bytes", "Bytes of requests and answers in the job store."),
             registry: r.0.clone(),
         };
         let build = r.gauges("turnwise_build_info", "1, with the version that runs.", &["version"]);
@@ -385,6 +405,11 @@ impl Register {
 
     fn float(&self, name: &str, help: &str) -> Gauge {
         self.add(Gauge::new(name, help).expect("constant names are valid"))
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Histogram {
+        let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        self.add(Histogram::with_opts(opts).expect("constant names are valid"))
     }
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {

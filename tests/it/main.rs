@@ -9,6 +9,7 @@
 
 mod abandoned;
 mod admin;
+mod background;
 mod cli;
 mod drain;
 mod framing;

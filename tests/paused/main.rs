@@ -5,6 +5,7 @@
 //! "this much later", and nothing here depends on how fast the machine is.
 
 mod aloud;
+mod background;
 mod drain;
 mod harness;
 mod http2_clients;

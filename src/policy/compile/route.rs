@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::defaults::{inherited, under};
 use super::limits::MAX_BYTES;
 use super::session::{Whose, session};
-use super::{ANY_TIME, MAX_COUNT, MAX_LIST, SOME_TIME, lanes, matching, name, not_yet, rate_limit, shadow, unknown};
+use super::{ANY_TIME, MAX_COUNT, MAX_LIST, SOME_TIME, background, lanes, matching, name, rate_limit, shadow, unknown};
 use crate::config::{Cursor, Fault, Fields, Kind, Node};
-use crate::policy::{Abandoned, PathMatch, Priority, RateLimit, RatePer, Route, Session, Timeouts, Upstream};
+use crate::policy::{Abandoned, Later, PathMatch, Priority, RateLimit, RatePer, Route, Session, Timeouts, Upstream};
 
 const ROUTE: [&str; 13] = [
     "name",
@@ -56,6 +56,7 @@ pub(super) fn routes(fields: Fields<'_>, upstreams: &Option<Vec<Upstream>>, queu
     check_names(&routes);
     lanes::check(&routes);
     shadow::check(&routes);
+    background::check(fields, &routes);
     warn_of_unused(fields, upstreams, &routes);
     Some(routes.into_iter().map(|(_, route)| route).collect())
 }
@@ -123,6 +124,7 @@ fn route(cursor: Cursor<'_>, index: usize, all: All<'_>) -> Option<Route> {
         timeouts: common.timeouts,
         abandoned: common.abandoned,
         abandoned_limit: common.abandoned_limit,
+        background: common.background,
     })
 }
 
@@ -136,10 +138,10 @@ struct Common {
     timeouts: Timeouts,
     abandoned: Abandoned,
     abandoned_limit: Duration,
+    background: Later,
 }
 
 fn read_common(fields: Fields<'_>) -> Common {
-    not_yet::refuse(fields, not_yet::ROUTE);
     Common {
         priority: fields.or("priority", Priority::Normal, |cursor| cursor.word(&PRIORITY)),
         exempt: fields.or("exempt", false, Cursor::bool),
@@ -149,6 +151,7 @@ fn read_common(fields: Fields<'_>) -> Common {
         timeouts: timeouts(fields),
         abandoned: fields.or("abandoned", Abandoned::Auto, |cursor| cursor.word(&ABANDONED)),
         abandoned_limit: fields.or("abandoned_limit", Duration::from_secs(60), |cursor| cursor.duration(SOME_TIME)),
+        background: fields.or("background", Later::Off, |cursor| cursor.word(&Later::WORDS)),
     }
 }
 

@@ -39,6 +39,12 @@ impl Hop {
         self.address
     }
 
+    /// Whether `https` is spoken on it.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.scheme == "https"
+    }
+
     pub(super) fn scheme(&self) -> &HeaderValue {
         &self.scheme
     }

@@ -165,6 +165,7 @@ mod tests {
             timeouts: Timeouts { request: SECOND, response: SECOND, idle: SECOND, total: SECOND },
             abandoned: Abandoned::Auto,
             abandoned_limit: SECOND,
+            background: crate::policy::Later::Off,
         }
     }
 
@@ -194,6 +195,7 @@ mod tests {
             },
             upstreams: Vec::new(),
             routes: vec![Arc::new(route())],
+            background: None,
         }
     }
 

@@ -99,9 +99,11 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn a_feature_that_is_not_there_yet_is_refused_and_not_ignored() {
+fn a_route_that_answers_later_needs_the_durable_queue() {
     let route = |more: &str| format!("{SMALLEST}routes:\n  - {{ name: a, upstream: agents, {more} }}\n");
     wrong(&route("background: prefer"), "routes[0].background");
+    assert!(problems(format!("{}background: {{}}\n", route("background: prefer"))).is_empty());
+    wrong(&format!("{SMALLEST}background: {{ workers: 0 }}\n"), "background.workers");
 }
 
 #[test]

@@ -90,16 +90,8 @@ impl Gateway {
         let folder = TempDir::new().expect("a folder");
         let policy = folder.path().join("gateway.yaml");
         lay_out(folder.path(), &complete(yaml, address, admin, upstream));
-        let mut child = Command::new(BINARY)
-            .args(["serve", "--log-format", "json", "-c"])
-            .arg(&policy)
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary");
-        let log = collect(child.stderr.take().expect("piped"));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let child = spawn(folder.path(), &policy, &log);
         let mut gateway = Self { child, exited: None, address, admin, folder, log, token: None };
         if within(BOUND, || gateway.exit_status().is_some() || gateway.is_ready()) && gateway.exited.is_none() {
             return Ok(gateway);
@@ -118,6 +110,24 @@ impl Gateway {
             let mut connection = Connection::open(self.admin);
             connection.ask(&get("/-/ready"));
             connection.response_to("GET").is_some_and(|response| response.status == 200)
+        }
+    }
+
+    /// Ends the process at once, as a kill, a crash or the kernel in need of memory does.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.child.kill().expect("our child");
+        self.exited = Some(self.child.wait().expect("our child"));
+    }
+
+    /// Starts it once more, with the policy file as it is now.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.exit_status().is_some(), "it still runs");
+        self.child = spawn(self.folder.path(), &self.policy_file(), &self.log);
+        self.exited = None;
+        if !within(BOUND, || self.exit_status().is_some() || self.is_ready()) || self.exited.is_some() {
+            panic!("the gateway does not start again:\n{}", self.log());
         }
     }
 
@@ -308,13 +318,25 @@ impl Drop for Gateway {
     }
 }
 
-fn collect(stderr: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let filled = Arc::clone(&log);
+fn spawn(folder: &Path, policy: &Path, log: &Arc<Mutex<Vec<String>>>) -> Child {
+    let mut child = Command::new(BINARY)
+        .args(["serve", "--log-format", "json", "-c"])
+        .arg(policy)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary");
+    collect(child.stderr.take().expect("piped"), log);
+    child
+}
+
+fn collect(stderr: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) {
+    let filled = Arc::clone(log);
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             filled.lock().expect("no panic while logging").push(line);
         }
     });
-    log
 }

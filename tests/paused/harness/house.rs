@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
+use turnwise::background::Place;
 use turnwise::control::Control;
 use turnwise::policy::compile;
 use turnwise::server::{Caller, Service, serve};
@@ -32,9 +33,14 @@ impl House {
         std::fs::write(&file, policy).expect("a file");
         let compiled = compile::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
         let agent = Agent::default();
-        let control = Control::new(file, compiled, Arc::new(agent.clone())).expect("it has no token file");
+        let control = Control::with_store(file, compiled, Arc::new(agent.clone()), Some(Place::Memory));
+        let control = control.expect("it has no token file, and no disk");
         let service = Service { proxy: control.proxy(), stage: control.stage.subscribe() };
-        Self { control, agent, service, folder, tasks: Vec::new() }
+        let tasks = match &control.jobs {
+            Some(_) => vec![tokio::spawn(control.clone().run_jobs(control.proxy()))],
+            None => Vec::new(),
+        };
+        Self { control, agent, service, folder, tasks }
     }
 
     /// With [`ONE_AGENT`] before `policy`.
@@ -131,6 +137,9 @@ impl House {
             assert_eq!(self.metric(gauge, ""), 0.0, "{gauge}");
         }
         assert_eq!(self.agent.running(), 0, "the agent is still at work");
+        if let Some(jobs) = &self.control.jobs {
+            assert!(jobs.is_at_rest(), "jobs run");
+        }
         // Long enough for every bucket to be full again.
         later(100_000.0).await;
         admission.sweep();
