@@ -140,7 +140,7 @@ async fn run(kind: Kind, count: usize) {
         .map(|_| {
             let service = Service { proxy: control.proxy(), stage: control.stage.subscribe() };
             let (ours, theirs) = tokio::io::duplex(16 * 1024);
-            let caller = Caller { address: ([10, 0, 0, 1], 1234).into(), scheme: "http" };
+            let caller = Caller::plain(([10, 0, 0, 1], 1234).into());
             tokio::spawn(serve(theirs, caller, service));
             tokio::spawn(ask(ours, kind, count / kind.clients()))
         })

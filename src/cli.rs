@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use http::{HeaderName, HeaderValue};
 
 use crate::control::drain::Drained;
@@ -39,6 +39,17 @@ enum Command {
     Demo(demo::Demo),
     /// Put load on an agent API, and find out whether its turns were turns.
     Stress(Box<stress::Stress>),
+    /// Print what a shell needs to complete the arguments of this program.
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages.
+    Man {
+        /// Where to; it must be there.
+        #[arg(value_name = "FOLDER", default_value = ".")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +110,14 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Demo(demo) => demo.run(),
         Command::Stress(stress) => stress.run(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "turnwise", &mut std::io::stdout());
+            OK
+        }
+        Command::Man { folder } => match clap_mangen::generate_to(Cli::command(), &folder) {
+            Ok(()) => OK,
+            Err(error) => failed(&format_args!("{}: {error}", folder.display())),
+        },
     };
     ExitCode::from(code)
 }

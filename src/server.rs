@@ -47,6 +47,23 @@ pub struct Caller {
     pub address: SocketAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// What both have agreed on (ALPN); else the first octets tell.
+    pub agreed: Option<Protocol>,
+}
+
+impl Caller {
+    /// On a connection without TLS.
+    #[must_use]
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { address, scheme: "http", agreed: None }
+    }
+}
+
+/// A version of HTTP, as far as connections are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    Http2,
 }
 
 /// A connection whose protocol is known.
@@ -101,7 +118,11 @@ pub async fn serve<S: Downstream>(socket: S, caller: Caller, service: Service) {
     let limits = service.limits();
     let began = time::now();
     // Boxed are the phases that pass: a connection that rests keeps the memory of the largest that is not.
-    let sniffed = Box::pin(sniff::protocol(socket, limits.header_timeout, closing(service.stage.clone()))).await;
+    let sniffed = match caller.agreed {
+        Some(Protocol::Http1) => sniff::Sniffed::Http1(socket, Bytes::new()),
+        Some(Protocol::Http2) => sniff::Sniffed::Http2(socket, Bytes::new()),
+        None => Box::pin(sniff::protocol(socket, limits.header_timeout, closing(service.stage.clone()))).await,
+    };
     let accepted = |socket, ahead| Accepted { socket, ahead, caller, began, limits };
     match sniffed {
         sniff::Sniffed::Http1(socket, ahead) => http1::serve(accepted(socket, ahead), service).await,

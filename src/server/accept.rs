@@ -135,10 +135,12 @@ impl Door {
         let named = if self.proxy_protocol { header(&mut stream).await? } else { None };
         let address = named.unwrap_or(address);
         let socket = Socket::new(stream);
-        Ok(match &self.tls {
-            None => (Entered::Plain(socket), Caller { address, scheme: "http" }),
-            Some(tls) => (Entered::Secure(greet(socket, tls.current()).await?), Caller { address, scheme: "https" }),
-        })
+        let Some(tls) = &self.tls else {
+            return Ok((Entered::Plain(socket), Caller::plain(address)));
+        };
+        let secure = greet(socket, tls.current()).await?;
+        let caller = Caller { address, scheme: "https", agreed: secure.agreed() };
+        Ok((Entered::Secure(secure), caller))
     }
 }
 
@@ -173,7 +175,7 @@ pub async fn accept(
             // Answers go out as they are written; there is nothing to gain from gathering them.
             let _ = stream.set_nodelay(true);
             match door {
-                None => serve(Socket::new(stream), Caller { address, scheme: "http" }, service).await,
+                None => serve(Socket::new(stream), Caller::plain(address), service).await,
                 // Boxed: a connection without all that is small.
                 Some(door) => Box::pin(door.enter(stream, address, service)).await,
             }

@@ -14,9 +14,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::server::Protocol;
 use crate::server::departure::{Departs, Watchable};
 use crate::server::socket::Socket;
 use crate::sync::Mutex;
+use crate::tls::HTTP_2;
 
 /// See the module.
 #[derive(Debug)]
@@ -38,6 +40,18 @@ pub async fn greet(socket: Socket, config: Arc<ServerConfig>) -> io::Result<Secu
     let tcp = socket.shared();
     let stream = TlsAcceptor::from(config).accept(socket).await?;
     Ok(Secure { sealed: Sealed(Arc::new(Mutex::new(stream))), tcp })
+}
+
+impl Secure {
+    /// What was agreed on by ALPN (RFC 7301).
+    #[must_use]
+    pub fn agreed(&self) -> Option<Protocol> {
+        match self.sealed.0.lock().get_ref().1.alpn_protocol() {
+            Some(protocol) if protocol == HTTP_2 => Some(Protocol::Http2),
+            Some(_) => Some(Protocol::Http1),
+            None => None,
+        }
+    }
 }
 
 impl Sealed {

@@ -42,6 +42,25 @@ fn http2_is_agreed_on() {
 }
 
 #[test]
+fn whoever_agreed_on_a_version_is_held_to_it() {
+    let upstream = Recorder::start();
+    let house = House::with(&upstream, "");
+    let relay = house.client().offering("h2").relay(house.gateway.address, b"");
+    let mut connection = Connection::open(relay);
+    connection.ask(&get("/"));
+    assert!(!connection.rest().starts_with(b"HTTP"), "HTTP/1.1 where HTTP/2 was agreed on");
+    http2::run(async {
+        let stream = tokio::net::TcpStream::connect(house.relay()).await.expect("a connection");
+        let (mut reads, mut writes) = stream.into_split();
+        tokio::io::AsyncWriteExt::write_all(&mut writes, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("open");
+        let mut heard = Vec::new();
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut reads, &mut heard).await;
+        assert!(heard.is_empty() || heard.starts_with(b"HTTP/1.1 400"), "{:?}", String::from_utf8_lossy(&heard));
+    });
+    assert_eq!(upstream.seen().len(), 0);
+}
+
+#[test]
 fn who_leaves_is_forgotten_whether_it_waits_or_runs() {
     let upstream = Recorder::start();
     let house = House::with(&upstream, "limits: { concurrency: 1 }\ndefaults: { abandoned: cancel }\n");

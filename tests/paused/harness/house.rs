@@ -77,7 +77,7 @@ impl House {
     /// The client's end of a new connection.
     pub fn stream(&self, number: u8, buffer: usize) -> tokio::io::DuplexStream {
         let (ours, theirs) = tokio::io::duplex(buffer);
-        let caller = Caller { address: ([10, 0, 0, number], 1234).into(), scheme: "http" };
+        let caller = Caller::plain(([10, 0, 0, number], 1234).into());
         tokio::spawn(serve(theirs, caller, self.service.clone()));
         ours
     }
