@@ -187,7 +187,7 @@ impl House {
 
     /// All that the gateway says on one connection to a client that sends these pieces, with `pause` between them, and then
     /// waits until the gateway closes.
-    pub async fn converse(&self, pieces: impl IntoIterator<Item = &[u8]>, pause: Duration) -> Vec<u8> {
+    pub async fn converse<'p>(&self, pieces: impl IntoIterator<Item = &'p [u8]>, pause: Duration) -> Vec<u8> {
         let (mut read, mut write) = tokio::io::split(self.stream());
         let writing = async {
             for piece in pieces {

@@ -70,9 +70,9 @@ impl<L> Message<L> {
         members.into_iter().any(|own| own.trim_ascii().eq_ignore_ascii_case(member.as_bytes()))
     }
 
-    /// Whether another message may follow on the connection.
+    /// Whether another message may follow on the connection. Whoever says both has said nothing.
     pub fn keeps(&self) -> bool {
-        !self.lists("connection", "close") && (self.is_11 || self.lists("connection", "keep-alive"))
+        self.lists("connection", "keep-alive") || (self.is_11 && !self.lists("connection", "close"))
     }
 }
 
@@ -223,8 +223,9 @@ pub fn request(octets: &[u8], mut at: usize) -> Read<Request> {
     with_body(octets, message, false)
 }
 
-/// The target in the form in which it goes on: path and query.
+/// The target in the form in which it goes on: path and query. A fragment, which is none of a target's parts, is left out.
 pub fn origin_form(target: &str) -> String {
+    let target = target.split('#').next().unwrap_or_default();
     let Some((scheme, rest)) = target.split_once("://") else { return target.to_owned() };
     if target.starts_with('/') || !scheme.bytes().all(|c| c.is_ascii_alphanumeric() || b"+-.".contains(&c)) {
         return target.to_owned();

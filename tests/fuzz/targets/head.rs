@@ -13,9 +13,8 @@ const MAX_HEAD: usize = 64 * 1024;
 
 /// Whether hyper would make no request of a head, or the gateway refuses the request. What hyper lets vanish is left out.
 fn is_refused(head: &[u8]) -> bool {
-    read_as_hyper_does(head).is_none_or(|(version, method, uri, headers)| {
-        check_head(version, &method, &uri, &headers).is_err()
-    })
+    read_as_hyper_does(head)
+        .is_none_or(|(version, method, uri, headers)| check_head(version, &method, &uri, &headers).is_err())
 }
 
 fn read_as_hyper_does(head: &[u8]) -> Option<(Version, Method, Uri, HeaderMap)> {

@@ -80,7 +80,8 @@ fuzz_target!(|input: &[u8]| {
     }
     if let Some(set) = set {
         assert_eq!(scalar(&set, &pointer).as_deref(), Some("n\"w"), "{}", String::from_utf8_lossy(&set));
-        let all = scalar(&set, &[]).is_none() && serde_json::from_slice::<IgnoredAny>(set.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&set)).is_ok();
+        let all = scalar(&set, &[]).is_none()
+            && serde_json::from_slice::<IgnoredAny>(set.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&set)).is_ok();
         assert!(all, "{}", String::from_utf8_lossy(&set));
     }
 });

@@ -53,7 +53,13 @@ fn binary(octets: &[u8]) -> Read {
         return None;
     }
     match fixed[12] & 15 {
-        0 => return Some((None, length)),
+        // Whatever follows it is to be passed over. The gateway wants it to be sound nevertheless.
+        0 if fixed[13] == 0 => return Some((None, length)),
+        0 => {
+            let known = fixed[13] >> 4 < 4 && fixed[13] & 15 < 3;
+            let needed = [0, 12, 36, 216][usize::from(fixed[13] >> 4) % 4];
+            return Some((None, length)).filter(|_| known && rest.len() >= needed);
+        }
         1 => {}
         _ => return None,
     }
@@ -69,11 +75,10 @@ fn binary(octets: &[u8]) -> Read {
             let from: [u8; 16] = rest.get(..36)?[..16].try_into().ok()?;
             Some((IpAddr::from(from), port(32)?).into())
         }
-        (3, _) => {
+        _ => {
             rest.get(..216)?;
             None
         }
-        _ => unreachable!(),
     };
     Some((source, length))
 }
