@@ -36,6 +36,8 @@ pub struct Message<L> {
     pub framing: Framing,
     pub body: Vec<u8>,
     pub trailers: Fields,
+    /// The last chunk has come, and what follows it is trailers.
+    pub in_trailers: bool,
     /// Where the head ends, and the whole of it.
     pub head_end: usize,
     pub end: usize,
@@ -70,9 +72,9 @@ impl<L> Message<L> {
         members.into_iter().any(|own| own.trim_ascii().eq_ignore_ascii_case(member.as_bytes()))
     }
 
-    /// Whether another message may follow on the connection. Whoever says both has said nothing.
+    /// Whether another message may follow on the connection.
     pub fn keeps(&self) -> bool {
-        self.lists("connection", "keep-alive") || (self.is_11 && !self.lists("connection", "close"))
+        !self.lists("connection", "close") && (self.is_11 || self.lists("connection", "keep-alive"))
     }
 }
 
@@ -218,8 +220,17 @@ pub fn request(octets: &[u8], mut at: usize) -> Read<Request> {
         method: String::from_utf8_lossy(method).into_owned(),
         target: String::from_utf8_lossy(target).into_owned(),
     };
-    let message =
-        Message { line, is_11, fields, framing, body: Vec::new(), trailers: Vec::new(), head_end, end: head_end };
+    let message = Message {
+        line,
+        is_11,
+        fields,
+        framing,
+        body: Vec::new(),
+        trailers: Vec::new(),
+        in_trailers: false,
+        head_end,
+        end: head_end,
+    };
     with_body(octets, message, false)
 }
 
@@ -273,6 +284,7 @@ fn answer_read(octets: &[u8], at: usize, method: &str, ended: bool, ends: Ends) 
         framing: Framing::None,
         body: Vec::new(),
         trailers: Vec::new(),
+        in_trailers: false,
         head_end,
         end: head_end,
     };
@@ -325,6 +337,7 @@ fn chunks<L: Clone>(octets: &[u8], mut message: Message<L>) -> Read<Message<L>> 
             return Bad("the size of a chunk is none", Some(message));
         };
         if size == 0 {
+            message.in_trailers = true;
             return match fields(octets, next, Ends::Strictly) {
                 Whole((trailers, end)) => Whole(Message { trailers, end, ..message }),
                 Partial(_) => Partial(Some(message)),
