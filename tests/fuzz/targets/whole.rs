@@ -114,7 +114,9 @@ fn answers(house: &House, octets: &[u8], said: &[u8]) {
         if served.is_none() || (number == sent.whole.len() && is_own(&answer)) {
             assert!(!sent.last_closes, "an answer after the last request{}", show());
             assert!(is_own(&answer) && answer.line.status >= 400, "a request that is none is answered{}", show());
-            assert!(!answer.keeps() && at == said.len(), "the connection goes on after a bad request{}", show());
+            // Whoever is refused by his head may not be known to send a bad body yet.
+            assert!(at == said.len(), "the connection goes on after a bad request{}", show());
+            assert!(!answer.keeps() || partial.is_some(), "the connection seems to go on{}", show());
         } else if let Some(served) = served.filter(|_| !is_own(&answer)) {
             let as_seen = seen.get(taken).unwrap_or_else(|| panic!("nobody has made this answer{}", show()));
             assert_eq!(answer.field("x-agent"), Some(taken.to_string()), "{}", show());
