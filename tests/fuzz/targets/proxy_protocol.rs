@@ -28,8 +28,11 @@ fn line(octets: &[u8]) -> Read {
         word.parse::<u16>().ok().filter(|_| plain)
     };
     let source = match words[..] {
-        // Whatever follows is to be passed over. The gateway wants it to be no more words than those of the others.
-        ["PROXY", "UNKNOWN", ..] => return Some((None, end + 2)).filter(|_| words.len() <= 6),
+        // Whatever follows is to be passed over. The gateway wants it to be no more words than those of the others, without
+        // a carriage return.
+        ["PROXY", "UNKNOWN", ..] => {
+            return Some((None, end + 2)).filter(|_| words.len() <= 6 && !text.contains('\r'));
+        }
         ["PROXY", "TCP4", from, to, from_port, to_port] => {
             to.parse::<Ipv4Addr>().ok()?;
             port(to_port)?;
