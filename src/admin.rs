@@ -1,6 +1,10 @@
-//! The port for operators: metrics, health, sessions, reload, drain. Never on a public address of its own accord.
+//! The port for operators: status page, metrics, health, sessions, reload, drain. Never on a public address of its own accord.
 
 mod answer;
+mod asker;
+mod census;
+mod history;
+mod page;
 mod route;
 mod sessions;
 mod status;
@@ -28,8 +32,18 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to leave the system alone when it has no descriptor to spare.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// What the answers are made of.
+#[derive(Debug)]
+struct Admin {
+    control: Arc<Control>,
+    past: Arc<history::Past>,
+}
+
 /// Serves `listener` for ever.
 pub async fn serve(control: Arc<Control>, listener: TcpListener) {
+    let past = Arc::new(history::Past::begin(&control));
+    tokio::spawn(history::sample(control.clone(), past.clone()));
+    let admin = Arc::new(Admin { control, past });
     let connections = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(slot) = connections.clone().acquire_owned().await else {
@@ -43,9 +57,9 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener) {
                 continue;
             }
         };
-        let control = control.clone();
+        let admin = admin.clone();
         tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| answer(control.clone(), request));
+            let service = hyper::service::service_fn(move |request| answer(admin.clone(), request));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
@@ -58,10 +72,10 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener) {
     }
 }
 
-async fn answer(control: Arc<Control>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(admin: Arc<Admin>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let routed = ServiceBuilder::new()
         .timeout(TIMEOUT)
-        .service(tower::service_fn(|request| async { Ok::<_, Infallible>(route::route(&control, request).await) }));
+        .service(tower::service_fn(|request| async { Ok::<_, Infallible>(route::route(&admin, request).await) }));
     let answer = routed.oneshot(request).await;
     Ok(answer.unwrap_or_else(|_| answer::text(StatusCode::SERVICE_UNAVAILABLE, "this took too long\n")))
 }

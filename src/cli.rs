@@ -5,6 +5,7 @@ mod demo;
 mod explain;
 mod stress;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ use http::{HeaderName, HeaderValue};
 use crate::control::drain::Drained;
 use crate::gateway::serve::{Ended, serve};
 use crate::telemetry::log::{self, LogFormat};
+use crate::telemetry::requests::{self, LogRequests};
 
 /// A reverse proxy that makes the requests to an agent API take turns.
 #[derive(Debug, Parser)]
@@ -56,6 +58,10 @@ struct Serve {
     /// What is logged: error, warn, info, debug, trace, or a filter as in RUST_LOG [default: RUST_LOG, then info].
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
+    /// Which requests have a line in the log when they end: off, problems (status 400 or above, or no whole answer), all, or a
+    /// share such as 10%.
+    #[arg(long, value_name = "WHICH", default_value = "off", env = "TURNWISE_LOG_REQUESTS")]
+    log_requests: LogRequests,
 }
 
 #[derive(Debug, Args)]
@@ -106,17 +112,21 @@ fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 fn run(arguments: Serve) -> u8 {
-    if let Err(error) = log::start(arguments.log_format, arguments.log_level.as_deref()) {
-        eprintln!("turnwise: {error}");
-        return FAILED;
-    }
-    match serve(arguments.policy.file) {
+    let log = match log::start(arguments.log_format, arguments.log_level.as_deref()) {
+        Ok(log) => log,
+        Err(error) => return failed(&error),
+    };
+    requests::tell(arguments.log_requests);
+    match serve(arguments.policy.file, log.dropped()) {
         Ok(Ended::Drained(Drained::Clean)) => OK,
         Ok(Ended::Drained(Drained::Cut(_))) => CUT,
         Ok(Ended::AtOnce) => AT_ONCE,
-        Err(error) => {
-            eprintln!("turnwise: {error}");
-            FAILED
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Says why, if that can be said: a full disk behind stderr is no reason to panic.
+fn failed(why: &dyn std::fmt::Display) -> u8 {
+    let _ = writeln!(std::io::stderr(), "turnwise: {why}");
+    FAILED
 }

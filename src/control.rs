@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -47,6 +47,8 @@ pub struct Control {
     pub slots: Arc<ConnectionSlots>,
     pub stage: watch::Sender<Stage>,
     pub drain: drain::Drain,
+    /// One for each worker.
+    pub pulses: Vec<Pulse>,
     pub tls: tls::Store,
     servers: Registry,
     dial: Arc<dyn Dial>,
@@ -59,12 +61,44 @@ pub struct Control {
     published: watch::Sender<u64>,
 }
 
+/// When a worker came round last.
+#[derive(Debug)]
+pub struct Pulse {
+    born: Instant,
+    /// Milliseconds after `born`.
+    last: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { born: time::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Pulse {
+    pub fn beat(&self) {
+        self.last.store(self.millis(time::now()), Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    #[must_use]
+    pub fn since(&self, now: Instant) -> Duration {
+        Duration::from_millis(self.millis(now).saturating_sub(self.last.load(Ordering::Relaxed)))
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 /// What is known of the policy in force, and of the last attempt to change it.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub at: SystemTime,
     /// Why the last reload changed nothing.
     pub last_error: Option<Problems>,
+    /// When that was.
+    pub failed_at: Option<SystemTime>,
     /// What the last reload could not apply without a restart.
     pub restart_needed: Vec<String>,
     /// The first line of `admin.token_file`.
@@ -97,11 +131,18 @@ impl Control {
             slots: Arc::new(ConnectionSlots::new(policy.server.max_connections)),
             stage: watch::Sender::new(Stage::Serving),
             drain: drain::Drain::default(),
+            pulses: (0..policy.server.workers).map(|_| Pulse::default()).collect(),
             tls,
             servers,
             dial,
             reloading: Mutex::new(()),
-            loaded: Mutex::new(Loaded { at: SystemTime::now(), last_error: None, restart_needed: Vec::new(), token }),
+            loaded: Mutex::new(Loaded {
+                at: SystemTime::now(),
+                last_error: None,
+                failed_at: None,
+                restart_needed: Vec::new(),
+                token,
+            }),
             tried: Mutex::new(Some(compiled.source)),
             generation: AtomicU64::new(1),
             published: watch::Sender::new(1),
@@ -137,7 +178,10 @@ impl Control {
                 for problem in problems.as_slice() {
                     tracing::error!("the policy was not reloaded: {problem}");
                 }
-                self.loaded.lock().last_error = Some(problems.clone());
+                let mut loaded = self.loaded.lock();
+                loaded.last_error = Some(problems.clone());
+                loaded.failed_at = Some(SystemTime::now());
+                drop(loaded);
                 Err(problems)
             }
         }
@@ -165,6 +209,7 @@ impl Control {
         let mut loaded = self.loaded.lock();
         loaded.at = SystemTime::now();
         loaded.last_error = None;
+        loaded.failed_at = None;
         loaded.restart_needed.clone_from(&restart_needed);
         loaded.token = token;
         restart_needed

@@ -12,7 +12,7 @@ pub mod matching;
 pub mod path;
 pub mod shown;
 
-pub use matching::Target;
+pub use matching::{InDoubt, Target};
 pub use path::{NormalPath, PathProblem};
 
 use std::hash::{Hash, Hasher};

@@ -90,6 +90,7 @@ impl Proxy {
 
     /// Passes the rate limits that reject, and then either shares an equal request's answer or stands in line.
     fn enter(self: Arc<Self>, mut identified: Identified) -> Serving {
+        identified.note_session();
         let held = identified.held.take();
         let when_busy = match identify::when_busy(&identified.received) {
             Ok(when_busy) => when_busy,
@@ -207,7 +208,9 @@ impl Refused {
             Refusal::Rejected(Rejection::Interrupted(by)) => Some(by),
             _ => None,
         };
-        self.ending.refused(self.refusal.status().as_u16(), self.refusal.reason(), ended_by);
+        if !self.refusal.is_for_nobody() {
+            self.ending.refused(self.refusal.status().as_u16(), self.refusal.reason(), ended_by);
+        }
         tracing::debug!(
             request_id = %exchange.request_id, route = %exchange.route, reason = self.refusal.reason(), "refused"
         );

@@ -10,6 +10,7 @@ pub mod framing;
 pub mod ids;
 pub mod json_pointer;
 pub mod session_key;
+pub mod story;
 
 pub use framing::{BadHead, check_head};
 pub use ids::RequestId;

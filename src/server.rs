@@ -72,6 +72,9 @@ pub enum Stage {
     Closing,
 }
 
+/// How long a client has, when the gateway closes what is left, to bring the rest of a head, or to agree to an end.
+pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
+
 /// What every connection is served with.
 #[derive(Debug, Clone)]
 pub struct Service {

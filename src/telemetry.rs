@@ -1,4 +1,8 @@
-//! What the gateway tells about itself: log lines on stderr, and metrics.
+//! What the gateway tells about itself: log lines on stderr, metrics, and their last minutes.
 
+pub mod buckets;
+pub mod history;
 pub mod log;
 pub mod metrics;
+pub mod reading;
+pub mod requests;

@@ -1,25 +1,30 @@
-//! Which endpoint is asked for, and whether the asker may.
+//! Which endpoint is asked for.
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use super::answer::{self, Answer};
-use super::{sessions, status};
+use super::asker::{self, Wish};
+use super::status::query_value;
+use super::{Admin, history, page, sessions, status};
 use crate::control::Control;
 
 /// What is asked for.
 enum Endpoint<'a> {
+    Page,
     Metrics,
     Healthy,
     Ready,
     Health,
     Status,
+    History,
     Sessions,
-    Session(&'a str),
+    /// By its key; `None`: the key stands in the query.
+    Session(Option<&'a str>),
     Reload,
     Config,
     Drain,
@@ -28,16 +33,19 @@ enum Endpoint<'a> {
 impl<'a> Endpoint<'a> {
     fn of(path: &'a str) -> Option<Self> {
         Some(match path {
+            "/" => Self::Page,
             "/metrics" => Self::Metrics,
             "/-/healthy" => Self::Healthy,
             "/-/ready" => Self::Ready,
             "/health" => Self::Health,
             "/status" => Self::Status,
+            "/history" => Self::History,
             "/sessions" => Self::Sessions,
+            "/session" => Self::Session(None),
             "/-/reload" => Self::Reload,
             "/config" => Self::Config,
             "/-/drain" => Self::Drain,
-            _ => Self::Session(path.strip_prefix("/sessions/").filter(|key| !key.is_empty())?),
+            _ => Self::Session(Some(path.strip_prefix("/sessions/").filter(|key| !key.is_empty())?)),
         })
     }
 
@@ -51,11 +59,12 @@ impl<'a> Endpoint<'a> {
 
     /// Whether it shows what not everybody may see, or changes something.
     fn is_guarded(&self) -> bool {
-        !matches!(self, Self::Metrics | Self::Healthy | Self::Ready | Self::Health)
+        !matches!(self, Self::Page | Self::Metrics | Self::Healthy | Self::Ready | Self::Health)
     }
 }
 
-pub async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Answer {
+pub(super) async fn route(admin: &Admin, request: Request<Incoming>) -> Answer {
+    let control = &admin.control;
     let Some(endpoint) = Endpoint::of(request.uri().path()) else {
         return answer::problem(StatusCode::NOT_FOUND, "There is no such endpoint.");
     };
@@ -67,16 +76,13 @@ pub async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Answer
         }
         return refused;
     }
-    if endpoint.is_guarded() && !may_pass(control.loaded().token.as_deref(), request.headers()) {
-        let mut refused = answer::problem(StatusCode::UNAUTHORIZED, "Send `Authorization: Bearer <token>`.");
-        refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    let wish = Wish { guarded: endpoint.is_guarded(), changes: !request.method().is_safe() };
+    if let Some(refused) = asker::refusal(wish, control.loaded().token.as_deref(), request.headers()) {
         return refused;
-    }
-    if !request.method().is_safe() && is_cross_site(request.headers()) {
-        return answer::problem(StatusCode::FORBIDDEN, "A page of another site may not change anything here.");
     }
     let query = request.uri().query().unwrap_or("");
     match endpoint {
+        Endpoint::Page => page::show(),
         Endpoint::Metrics => metrics(control),
         Endpoint::Healthy => answer::text(StatusCode::OK, "healthy\n"),
         Endpoint::Ready if control.drain.is_asked() => answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
@@ -84,10 +90,15 @@ pub async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Answer
         Endpoint::Health => answer::json(StatusCode::OK, &status::health(control)),
         Endpoint::Status => answer::json(StatusCode::OK, &status::status(control)),
         Endpoint::Config => answer::json(StatusCode::OK, &control.edition.load().policy.shown()),
+        Endpoint::History => history::show(&admin.past, query),
         Endpoint::Sessions => sessions::list(control, query),
         Endpoint::Session(key) => {
-            let Ok(key) = percent_decode_str(key).decode_utf8() else {
-                return answer::problem(StatusCode::BAD_REQUEST, "The session key is not UTF-8.");
+            let key = match key {
+                Some(key) => percent_decode_str(key).decode_utf8().ok().map(Into::into),
+                None => query_value(query, "key"),
+            };
+            let Some(key) = key else {
+                return answer::problem(StatusCode::BAD_REQUEST, "There is no session key, or it is not UTF-8.");
             };
             if request.method() == Method::DELETE {
                 sessions::end(control, &key, query)
@@ -125,25 +136,4 @@ async fn reload(control: Arc<Control>) -> Answer {
         ),
         Err(_) => answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "The reload failed; the log has the details."),
     }
-}
-
-/// Whether the asker has the token, if one is needed. The time it takes does not tell how much of it was right.
-fn may_pass(token: Option<&str>, headers: &HeaderMap) -> bool {
-    let Some(token) = token else { return true };
-    let given = headers.get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
-    let Some((scheme, given)) = given.split_at_checked("Bearer ".len()) else {
-        return false;
-    };
-    let digest = |bytes: &[u8]| <sha2::Sha256 as sha2::Digest>::digest(bytes);
-    let differing = digest(given).iter().zip(digest(token.as_bytes())).fold(0, |all, (a, b)| all | (a ^ b));
-    scheme.eq_ignore_ascii_case(b"Bearer ") && differing == 0
-}
-
-/// Whether a browser sends this for a page of another origin.
-fn is_cross_site(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("")) else {
-        return false;
-    };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    origin.split_once("://").is_none_or(|(_, authority)| authority != host)
 }

@@ -1,5 +1,6 @@
 //! Sessions: who runs, who waits, and ending them.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,11 +8,11 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
+use super::census::seconds_since;
 use super::status::{query_value, wall_clock};
 use crate::admission::{LaneKey, Member};
 use crate::control::Control;
 use crate::request::exchange::{EndedBy, Exchange, Phase};
-use crate::time;
 
 /// Rows of the list where the asker names no number, and at most.
 const DEFAULT_ROWS: usize = 50;
@@ -32,10 +33,12 @@ struct Row {
 }
 
 pub(super) fn list(control: &Control, query: &str) -> Answer {
-    let by_age = match query_value(query, "sort").as_deref() {
-        None | Some("waiting") => false,
-        Some("age") => true,
-        Some(_) => return answer::problem(StatusCode::BAD_REQUEST, "sort is `waiting` or `age`."),
+    let order: fn(&mut [Row]) = match query_value(query, "sort").as_deref() {
+        None | Some("waiting") => |rows| rows.sort_by_key(|row| (Reverse(row.waiting), row.arrived)),
+        // Those where nobody waits come last.
+        Some("longest") => |rows| rows.sort_by_key(|row| (row.oldest_wait.is_none(), row.oldest_wait, row.arrived)),
+        Some("age") => |rows| rows.sort_by_key(|row| row.arrived),
+        Some(_) => return answer::problem(StatusCode::BAD_REQUEST, "sort is `waiting`, `longest` or `age`."),
     };
     let rows = match query_value(query, "limit").map(|limit| limit.parse()) {
         None => DEFAULT_ROWS,
@@ -44,15 +47,8 @@ pub(super) fn list(control: &Control, query: &str) -> Answer {
     };
     let mut all = Vec::new();
     control.admission.sessions.for_each(|key, members| all.extend(row(key, members)));
-    if by_age {
-        all.sort_by_key(|row| row.arrived);
-    } else {
-        all.sort_by_key(|row| (std::cmp::Reverse(row.waiting), row.arrived));
-    }
+    order(&mut all);
     all.truncate(rows);
-    let now = time::now();
-    let seconds =
-        |since: Option<Instant>| since.map_or(0.0, |since| (now.saturating_duration_since(since)).as_secs_f64());
     let list = all.iter().map(|row| {
         json!({
             "key": row.key.session.as_str(),
@@ -60,8 +56,8 @@ pub(super) fn list(control: &Control, query: &str) -> Answer {
             "route": &*row.route,
             "running": row.running,
             "waiting": row.waiting,
-            "oldest_wait_seconds": seconds(row.oldest_wait),
-            "running_seconds": seconds(row.running_since),
+            "oldest_wait_seconds": seconds_since(row.oldest_wait),
+            "running_seconds": seconds_since(row.running_since),
         })
     });
     answer::json(StatusCode::OK, &Value::Array(list.collect()))
@@ -152,6 +148,10 @@ fn request(lane: &LaneKey, exchange: &Exchange, position: usize, nested_in: Opti
         "joined_to": null,
         "nested_in": nested_in.map(|outer| outer.request_id.as_str()),
         "since": wall_clock(exchange.phase_since()),
+        // The same for those whose clock is another one.
+        "seconds": seconds_since(Some(exchange.phase_since())),
+        "age_seconds": seconds_since(Some(exchange.arrived)),
+        "client": exchange.client.to_string(),
     })
 }
 

@@ -19,6 +19,7 @@ use crate::policy::{Limits, Priority, WhenBusy, WhenExceeded};
 use crate::request::Tenant;
 use crate::request::exchange::{EndedBy, Exchange, Phase};
 use crate::request::session_key::SessionKey;
+use crate::request::story::Stay;
 use crate::telemetry::metrics::QueueMetrics;
 use crate::time;
 
@@ -414,5 +415,8 @@ impl Drop for Queueing<'_> {
         self.metrics.waiting.dec();
         self.metrics.wait.observe(waited.as_secs_f64());
         self.exchange.add_queued(waited);
+        if let Some(story) = self.exchange.story() {
+            story.stayed(Stay { queue: self.metrics.queue, since: self.since, took: waited });
+        }
     }
 }

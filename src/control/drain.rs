@@ -1,5 +1,6 @@
 //! The way out: not ready, no new requests, everything that runs or waits gets its time, then the end.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -11,26 +12,38 @@ use crate::time;
 /// How often it is looked whether all have gone.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// However short the drain timeout is, connections without a request have so long to part: those that still wait then have
+/// an answer that their client does not take.
+const PARTING: Duration = Duration::from_millis(2500);
+
 /// Whether the gateway is to end.
 #[derive(Debug)]
 pub struct Drain {
     asked: watch::Sender<bool>,
+    asked_at: OnceLock<Instant>,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { asked: watch::Sender::new(false) }
+        Self { asked: watch::Sender::new(false), asked_at: OnceLock::new() }
     }
 }
 
 impl Drain {
     fn ask(&self) {
+        self.asked_at.get_or_init(time::now);
         self.asked.send_replace(true);
     }
 
     #[must_use]
     pub fn is_asked(&self) -> bool {
         *self.asked.borrow()
+    }
+
+    /// When that was asked for first.
+    #[must_use]
+    pub fn asked_at(&self) -> Option<Instant> {
+        self.asked_at.get().copied()
     }
 
     /// Waits until it was asked for. Cancel safe.
@@ -46,7 +59,7 @@ impl Drain {
 pub enum Drained {
     /// Everything finished.
     Clean,
-    /// `drain_timeout` cut so many requests.
+    /// `drain_timeout` cut so many requests, or answers that were on their way to their clients.
     Cut(usize),
 }
 
@@ -80,14 +93,25 @@ impl Control {
             tokio::time::sleep(LOOK).await;
         }
         self.stage.send_replace(Stage::Closing);
-        self.last_octets(deadline).await;
+        let left = self.last_octets(deadline.max(time::after(time::now(), PARTING))).await;
+        if left > 0 {
+            tracing::warn!(
+                connections = left,
+                "the drain timeout is over; answers that their clients have not taken are cut"
+            );
+            return Drained::Cut(left);
+        }
         tracing::info!("drained");
         Drained::Clean
     }
 
-    /// Gives clients the time to take the last octets of their answers.
-    async fn last_octets(&self, deadline: Instant) {
-        while self.open_connections() > 0 && time::now() < deadline {
+    /// Gives clients the time to take the last octets of their answers. How many have not.
+    async fn last_octets(&self, deadline: Instant) -> usize {
+        loop {
+            let open = usize::try_from(self.open_connections()).unwrap_or(0);
+            if open == 0 || time::now() >= deadline {
+                return open;
+            }
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -177,8 +177,8 @@ impl Gateway {
         let log = self.folder.join("gateway.log");
         format!(
             "\nIt stays up until Ctrl-C. Its log is {log}.\n\
-             \n  {admin}/status    what runs and what waits, against the limits\
-             \n  {admin}/sessions  the busiest conversations\
+             \n  {admin}/          the status page, for a browser: what runs and what waits, against the limits\
+             \n  {admin}/status    the same as JSON\
              \n  {admin}/metrics   for Prometheus\n\
              \nThree lines worth trying:\n\
              \n  # two messages of one conversation: the second waits for the first, and says for how long\

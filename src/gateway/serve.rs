@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tracing_appender::non_blocking::ErrorCounter;
 
+use super::notify;
 use super::workers::{self, Listening};
 use crate::admin;
 use crate::admission::{Leak, Ledger};
@@ -62,15 +64,15 @@ pub enum Ended {
 ///
 /// # Errors
 /// [`StartError`]; nothing listens then.
-pub fn serve(file: PathBuf) -> Result<Ended, StartError> {
+pub fn serve(file: PathBuf, dropped_lines: ErrorCounter) -> Result<Ended, StartError> {
     let compiled = compile::load(&file).map_err(StartError::Policy)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(run(file, compiled));
+    let ended = runtime.block_on(run(file, compiled, dropped_lines));
     runtime.shutdown_background();
     ended
 }
 
-async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartError> {
+async fn run(file: PathBuf, compiled: compile::Compiled, dropped_lines: ErrorCounter) -> Result<Ended, StartError> {
     let policy = compiled.policy.clone();
     let bound = |listener: &Listener| Ok((bind(listener.address, "listen")?, listener.clone()));
     let public = policy.listen.iter().map(bound).collect::<Result<Vec<_>, StartError>>()?;
@@ -93,8 +95,10 @@ async fn run(file: PathBuf, compiled: compile::Compiled) -> Result<Ended, StartE
     tracing::info!(address = %admin.local_addr()?, "the admin port is listening");
     tokio::spawn(admin::serve(control.clone(), TcpListener::from_std(admin)?));
     tokio::spawn(control.clone().check_health());
-    tokio::spawn(sweep(control.clone()));
+    tokio::spawn(sweep(control.clone(), dropped_lines));
     super::watch_file::watch(control.clone())?;
+    tokio::spawn(notify::live(control.clone()));
+    notify::ready();
 
     let outcome = until_drained(&control, &mut signals, &closing).await;
     ended.send_replace(true);
@@ -142,6 +146,7 @@ async fn until_drained(control: &Arc<Control>, signals: &mut Signals, closing: &
             () = control.drain.asked() => break,
         }
     }
+    notify::draining();
     let draining = control.drain(|| {
         closing.send_replace(true);
     });
@@ -161,16 +166,26 @@ async fn until_drained(control: &Arc<Control>, signals: &mut Signals, closing: &
 fn reload(control: &Arc<Control>) {
     let control = control.clone();
     // Reading a file may block. What is wrong with it is logged and counted.
-    tokio::task::spawn_blocking(move || drop(control.reload()));
+    notify::reloading();
+    tokio::task::spawn_blocking(move || {
+        let _ = control.reload();
+        if control.drain.is_asked() {
+            notify::draining();
+        } else {
+            notify::ready();
+        }
+    });
 }
 
-async fn sweep(control: Arc<Control>) {
+async fn sweep(control: Arc<Control>, dropped_lines: ErrorCounter) {
     let mut ticks = tokio::time::interval(SWEEP);
     let mut ledger = Ledger::default();
     loop {
         ticks.tick().await;
         control.admission.sweep_in_parts();
         control.answers.sweep(time::now());
+        let dropped = &control.metrics.log_lines_dropped;
+        dropped.inc_by((dropped_lines.dropped_lines() as u64).saturating_sub(dropped.get()));
         for leak in ledger.audit(&control.admission) {
             control.metrics.permit_leaks.inc_by(leak.count as u64);
             let Leak { what, route, request_id, count } = leak;

@@ -17,7 +17,7 @@ use crate::server::Service;
 use crate::server::accept::{Door, accept};
 
 /// How often a worker closes what has been idle for too long.
-const SWEEP: Duration = Duration::from_secs(1);
+pub(super) const SWEEP: Duration = Duration::from_secs(1);
 
 /// A listening socket with the label of its metrics.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(super) fn start(
                     Err(error) => tracing::error!(%error, %label, "a worker cannot listen"),
                 }
             }
-            tasks.spawn(sweep(control.clone(), service));
+            tasks.spawn(sweep(number, control.clone(), service));
             // Connections are tasks of their own; they end with the runtime.
             let _ = ended.wait_for(|ended| *ended).await;
         });
@@ -58,10 +58,13 @@ pub(super) fn start(
     })
 }
 
-async fn sweep(control: Arc<Control>, service: Service) {
+async fn sweep(number: usize, control: Arc<Control>, service: Service) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
+        if let Some(pulse) = control.pulses.get(number) {
+            pulse.beat();
+        }
         let edition = control.edition.load_full();
         let known =
             |id| edition.upstreams.iter().flat_map(|upstream| &upstream.servers).any(|server| server.pool_id() == id);

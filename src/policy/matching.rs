@@ -29,6 +29,30 @@ impl Policy {
     }
 }
 
+/// Some servers would read a path as one of an earlier route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InDoubt;
+
+impl Policy {
+    /// As [`route`](Self::route), unless there are servers that would read the path as one of an earlier route: what that one
+    /// limits must not be walked around.
+    ///
+    /// # Errors
+    /// [`InDoubt`].
+    pub fn route_or_doubt(&self, request: &Target<'_>) -> Result<Option<usize>, InDoubt> {
+        let found = self.route(request);
+        for path in request.path.other_readings() {
+            let other = self.route(&Target { path: &path, ..*request });
+            if let (Some(found), Some(other)) = (found, other)
+                && other < found
+            {
+                return Err(InDoubt);
+            }
+        }
+        Ok(found)
+    }
+}
+
 impl Match {
     /// Whether all that is asked for holds.
     #[must_use]

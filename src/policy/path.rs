@@ -5,6 +5,9 @@
 //! case digits, and octets beyond ASCII are escaped (RFC 3986, sections 2.3, 6.2.2.1 and 6.2.2.2). An escaped slash is
 //! no slash and stays an escape. Dot segments are refused, because the upstream might resolve them to another route.
 //!
+//! What is read differently by some servers and not refused as such ([`NormalPath::other_readings`]) must not be a way around a
+//! route: where another reading meets an earlier one, the request is refused ([`Policy::route_or_doubt`](super::Policy)).
+//!
 //! The result is only for matching: what goes upstream is the path as it came.
 
 use std::borrow::Cow;
@@ -72,6 +75,19 @@ impl<'a> NormalPath<'a> {
         }))
     }
 
+    /// The paths that servers see in it which take an escaped slash or a backslash for a separator, or cut parameters (`;…`) off
+    /// segments; none for paths with nothing of that.
+    pub fn other_readings(&self) -> impl Iterator<Item = NormalPath<'static>> {
+        let text = &*self.0;
+        // Nearly all paths have neither.
+        let separators = text.contains('\\') || text.contains("%2F") || text.contains("%5C");
+        let parameters = text.contains(';');
+        let separated = separators.then(|| text.replace("%2F", "/").replace("%5C", "/").replace('\\', "/"));
+        let both = (separators && parameters).then(|| separated.as_deref().map(without_parameters)).flatten();
+        let cut = parameters.then(|| without_parameters(text));
+        [separated, cut, both].into_iter().flatten().map(|path| NormalPath(Cow::Owned(merged(&path))))
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -81,6 +97,21 @@ impl<'a> NormalPath<'a> {
     pub(super) fn segments(&self) -> impl Iterator<Item = &str> {
         self.0.strip_prefix('/').unwrap_or(&self.0).split('/')
     }
+}
+
+/// As Java servers read it: what stands behind a `;` of a segment is no part of its name.
+fn without_parameters(path: &str) -> String {
+    path.split('/').map(|segment| segment.split(';').next().unwrap_or(segment)).collect::<Vec<_>>().join("/")
+}
+
+fn merged(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c != '/' || !out.ends_with('/') {
+            out.push(c);
+        }
+    }
+    out
 }
 
 fn rewritten(raw: &str) -> Result<String, PathProblem> {

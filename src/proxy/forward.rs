@@ -21,7 +21,7 @@ use crate::upstream::Upstream;
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::{Framing, Inbound, Outbound, TURNWISE_SESSION, TURNWISE_TURN, to_client, to_upstream};
 use crate::upstream::send::{Answer, Course, Head};
-use crate::upstream::upload::Upload;
+use crate::upstream::upload::{Upload, fault_of};
 
 /// The longest body that is held for another try, in bytes.
 const MAX_GATHERED: u64 = 64 * 1024;
@@ -60,7 +60,7 @@ async fn gather(
                 identified.whole = Some(Box::new(Whole { data: body.to_bytes(), trailers }));
                 None
             }
-            Ok(Err(_)) => Some(UploadFault::Broken),
+            Ok(Err(error)) => Some(fault_of(&error)),
             Err(_) => Some(UploadFault::Timeout),
         };
         if let Some(fault) = fault {
@@ -217,7 +217,11 @@ fn target(uri: Uri, host: &HeaderValue, http2: Option<Scheme>) -> Uri {
         return uri;
     }
     let mut parts = http::uri::Parts::default();
-    parts.path_and_query = uri.path_and_query().cloned();
+    parts.path_and_query = uri.path_and_query().map(|target| match target.as_str() {
+        // `http://host?query` has no path, a request has one (RFC 9112, section 3.2.1).
+        query if query.starts_with('?') => format!("/{query}").parse().unwrap_or_else(|_| target.clone()),
+        _ => target.clone(),
+    });
     if let Some(scheme) = http2 {
         parts.scheme = Some(scheme);
         parts.authority = host.to_str().ok().and_then(|host| host.parse().ok());

@@ -24,6 +24,7 @@ use crate::request::{BadKey, HeadLookup, HeadView, KeyLookup, SessionKey, Tenant
 use crate::response::refusal::Refusal;
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::TURNWISE_WHEN_BUSY;
+use crate::upstream::upload::fault_of;
 
 /// A request whose session is known, if it has one.
 #[derive(Debug)]
@@ -45,6 +46,13 @@ pub(super) struct Whole {
 }
 
 impl Identified {
+    /// For the log, if it is told of there.
+    pub(super) fn note_session(&self) {
+        if let (Some(story), Some(key)) = (self.received.ending.exchange().story(), &self.session) {
+            story.in_session(key);
+        }
+    }
+
     /// For the rate limits, which ask for less.
     pub(super) fn rated(&self) -> Visitor<'_> {
         Visitor {
@@ -232,7 +240,7 @@ async fn read_whole(body: &mut Incoming, limit: u64, held: &mut HeldBody) -> Res
     let mut data = BytesMut::new();
     let mut trailers = None;
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
-        let frame = frame.map_err(|_| Failure::Upload(UploadFault::Broken))?;
+        let frame = frame.map_err(|error| Failure::Upload(fault_of(&error)))?;
         match frame.into_data() {
             Ok(piece) => {
                 if data.len() as u64 + piece.len() as u64 > limit {

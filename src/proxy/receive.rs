@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use super::{Edition, Proxy, Refused, Rest};
 use crate::admission::RouteGates;
 use crate::limit::places::FairKey;
-use crate::policy::{FairBy, NormalPath, Target};
+use crate::policy::{FairBy, InDoubt, NormalPath, Target};
 use crate::request::RequestId;
 use crate::request::client_address::{Client, client_address};
 use crate::request::exchange::Exchange;
@@ -22,6 +22,7 @@ use crate::response::ending::Ending;
 use crate::response::refusal::Refusal;
 use crate::sync::Mutex;
 use crate::telemetry::metrics::NO_ROUTE;
+use crate::telemetry::requests;
 use crate::upstream::fields::Hop;
 
 /// The other end of a connection, as its listener knows it.
@@ -116,7 +117,10 @@ impl Proxy {
             }
             None => (NO_ROUTE.into(), self.unrouted.clone()),
         };
-        let exchange = Exchange::new(RequestId::of(&head.headers), name, head.method.clone(), client);
+        let mut exchange = Exchange::new(RequestId::of(&head.headers), name, head.method.clone(), client);
+        if requests::notes(|| CHANCE.hash_one(exchange.request_id.as_value())) {
+            exchange = exchange.told();
+        }
         let exchange = Arc::new(exchange);
         *peer.current.lock() = Some(exchange.clone());
         let ending = Ending::new(exchange.clone(), metrics, self.admission.roll.enter(exchange));
@@ -145,9 +149,15 @@ impl Proxy {
         let path = NormalPath::parse(head.uri.path()).map_err(|bad| Refusal::BadRequest(bad.to_string().into()))?;
         let target =
             Target { method: &head.method, host: host(&head.uri, &head.headers), path: &path, headers: &head.headers };
-        edition.policy.route(&target).ok_or(Refusal::NoRoute)
+        let route = edition.policy.route_or_doubt(&target).map_err(|InDoubt| {
+            Refusal::BadRequest("some servers would read the path as one of another route".into())
+        })?;
+        route.ok_or(Refusal::NoRoute)
     }
 }
+
+/// Which requests are told of in the log, where not all are: by their ids, which clients may choose.
+static CHANCE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// A body whose length is known is refused before it is sent.
 fn oversized(edition: &Edition, route: usize, head: &Head) -> Option<Refusal> {

@@ -11,6 +11,7 @@
 //! ```
 
 mod fate;
+mod phase;
 
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -23,81 +24,16 @@ use futures_util::task::AtomicWaker;
 use http::Method;
 
 pub use fate::EndedBy;
+pub use phase::Phase;
 
 use crate::request::RequestId;
+use crate::request::story::Story;
 use crate::sync::Mutex;
 use crate::time;
 use fate::Fate;
 
 /// Bytes of interim responses that wait for the client's connection.
 const MAX_INTERIM: usize = 16 * 1024;
-
-/// How far a request has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Phase {
-    /// Its head is there, its body is being read for the session key.
-    Arriving,
-    /// Waits for its session's turn.
-    Turn,
-    /// Waits for a rate limit.
-    Rate,
-    /// Waits for a place.
-    Place,
-    /// Has a place, and waits for a server with room.
-    Server,
-    /// Waits for nobody any more; no server has it yet.
-    Connecting,
-    /// Is at the upstream.
-    Running,
-    /// The response head has come.
-    Answering,
-    /// The client has gone, the upstream still works.
-    Abandoned,
-    /// Shares the answer of an equal request.
-    Joined,
-}
-
-impl Phase {
-    const ALL: [Self; 10] = [
-        Self::Arriving,
-        Self::Turn,
-        Self::Rate,
-        Self::Place,
-        Self::Server,
-        Self::Connecting,
-        Self::Running,
-        Self::Answering,
-        Self::Abandoned,
-        Self::Joined,
-    ];
-
-    /// What it waits for, in the words of the admin endpoints; `None` while it does not wait.
-    #[must_use]
-    pub fn waiting_for(self) -> Option<&'static str> {
-        match self {
-            Self::Turn => Some("turn"),
-            Self::Rate => Some("rate"),
-            Self::Place => Some("place"),
-            Self::Server => Some("server"),
-            Self::Arriving | Self::Connecting | Self::Running | Self::Answering | Self::Abandoned | Self::Joined => {
-                None
-            }
-        }
-    }
-
-    /// The word for it in the admin endpoints.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Arriving => "arriving",
-            Self::Turn | Self::Rate | Self::Place | Self::Server => "waiting",
-            Self::Connecting | Self::Running | Self::Answering => "running",
-            Self::Abandoned => "abandoned",
-            Self::Joined => "joined",
-        }
-    }
-}
 
 /// Why the body that a client sends came to no good end. Whatever the upstream says afterwards is the client's doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +45,8 @@ pub enum UploadFault {
     TooLarge = 2,
     /// Not complete in time.
     Timeout = 3,
+    /// The client has gone.
+    Left = 4,
 }
 
 /// Which deadline for the response head has passed.
@@ -165,6 +103,8 @@ pub struct Exchange {
     holds_place: AtomicBool,
     /// The client was given the head of an answer before there was one.
     aloud: AtomicBool,
+    /// Of those that the log tells of.
+    story: Option<Box<Story>>,
     /// The work whose answer it shares.
     shares: OnceLock<Arc<Exchange>>,
 }
@@ -200,8 +140,22 @@ impl Exchange {
             interim_waker: AtomicWaker::new(),
             holds_place: AtomicBool::new(false),
             aloud: AtomicBool::new(false),
+            story: None,
             shares: OnceLock::new(),
         }
+    }
+
+    /// With what is noted of it for the log.
+    #[must_use]
+    pub fn told(mut self) -> Self {
+        self.story = Some(Box::default());
+        self
+    }
+
+    /// What is noted of it, if anything is.
+    #[must_use]
+    pub fn story(&self) -> Option<&Story> {
+        self.story.as_deref()
     }
 
     fn nanos(&self, at: Instant) -> u64 {
@@ -223,7 +177,7 @@ impl Exchange {
 
     #[must_use]
     pub fn phase(&self) -> Phase {
-        Phase::ALL[usize::from(self.phase.load(Ordering::Acquire)) % Phase::ALL.len()]
+        Phase::of(self.phase.load(Ordering::Acquire))
     }
 
     /// When it entered its phase.
@@ -490,7 +444,8 @@ impl Exchange {
             0 => None,
             1 => Some(UploadFault::Broken),
             2 => Some(UploadFault::TooLarge),
-            _ => Some(UploadFault::Timeout),
+            3 => Some(UploadFault::Timeout),
+            _ => Some(UploadFault::Left),
         }
     }
 }

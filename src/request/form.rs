@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream;
+use http::{HeaderMap, header};
 use multer::Multipart;
 use percent_encoding::percent_decode;
 
@@ -45,11 +46,27 @@ pub fn multipart(body: &Bytes, content_type: &str, name: &str) -> Vec<Bytes> {
 async fn values(mut parts: Multipart<'_>, name: &str) -> multer::Result<Vec<Bytes>> {
     let mut found = Vec::new();
     while let Some(part) = parts.next_field().await? {
-        if part.name() == Some(name) && part.file_name().is_none() {
+        if part.file_name().is_none() && (part.name() == Some(name) || has_name(part.headers(), name)) {
             found.push(part.bytes().await?);
         }
     }
     Ok(found)
+}
+
+/// Whether a part is named so by a parameter whose own name has other letters than `name`: parameters have no case (RFC 2045,
+/// section 5.1), but the library knows only one.
+fn has_name(headers: &HeaderMap, name: &str) -> bool {
+    let line = headers.get(header::CONTENT_DISPOSITION).and_then(|line| line.to_str().ok()).unwrap_or_default();
+    let mut parts = line.split(';').skip(1).filter_map(|part| part.split_once('='));
+    parts.any(|(own, value)| match own.trim().to_ascii_lowercase().as_str() {
+        "name" => value.trim().trim_matches('"') == name,
+        // As in `name*=utf-8''s` (RFC 5987, section 3.2), which some servers read.
+        "name*" => {
+            let text = value.trim().splitn(3, '\'').nth(2).unwrap_or_default();
+            percent_decode(text.as_bytes()).eq(name.bytes())
+        }
+        _ => false,
+    })
 }
 
 #[cfg(test)]
@@ -81,6 +98,14 @@ mod tests {
     fn text_parts_are_found_and_files_are_not() {
         let body = [part("f", "; filename=\"f\"", "\0"), part("s", "; filename=\"s\"", "file"), part("s", "", "a b")];
         assert_eq!(parts(&(body.concat() + "--X--\r\n")), ["a b"]);
+    }
+
+    #[test]
+    fn the_name_of_a_parameter_has_no_case() {
+        let body = part("s", "", "a").replace("name=", "NAME =") + &part("t", "", "b").replace("name=", "Name=");
+        assert_eq!(parts(&(body + "--X--\r\n")), ["a"]);
+        let body = part("s", "", "a").replace("name=\"s\"", "name*=utf-8''%73");
+        assert_eq!(parts(&(body + "--X--\r\n")), ["a"]);
     }
 
     #[test]

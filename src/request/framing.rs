@@ -27,6 +27,7 @@ pub enum BadHead {
     ConnectMethod,
     MisplacedAsterisk,
     MalformedTarget,
+    TargetBeyondAscii,
     UnknownTransferCoding,
     TransferEncodingInHttp10,
     BothFramings,
@@ -46,6 +47,7 @@ impl fmt::Display for BadHead {
             Self::ConnectMethod => "the method CONNECT is not offered",
             Self::MisplacedAsterisk => "the request target * is only for OPTIONS",
             Self::MalformedTarget => "the request target is neither a path nor an http or https URI",
+            Self::TargetBeyondAscii => "the request target has octets beyond ASCII that are not escaped",
             Self::UnknownTransferCoding => "Transfer-Encoding is not exactly one `chunked`",
             Self::TransferEncodingInHttp10 => "HTTP/1.0 has no Transfer-Encoding",
             Self::BothFramings => "the request has both Transfer-Encoding and Content-Length",
@@ -107,6 +109,15 @@ pub fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
 fn check_target(version: Version, method: &Method, uri: &Uri) -> Result<(), BadHead> {
     if method == Method::CONNECT {
         return Err(BadHead::ConnectMethod);
+    }
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    // A URI has none (RFC 3986, section 2): a strict server refuses it, others read it in their own way.
+    if !target.is_ascii() {
+        return Err(BadHead::TargetBeyondAscii);
+    }
+    // Only an absolute target has no path before its query; in HTTP/2 the two stand apart (RFC 9113, section 8.3.1).
+    if version >= Version::HTTP_2 && target.starts_with('?') {
+        return Err(BadHead::MalformedTarget);
     }
     if uri.path() == "*" && method != Method::OPTIONS {
         return Err(BadHead::MisplacedAsterisk);

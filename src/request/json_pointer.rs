@@ -1,9 +1,12 @@
 //! One value of a JSON body by its JSON pointer (RFC 6901), without building the document.
 //!
-//! The whole body must be valid JSON in UTF-8 (RFC 8259), a byte order mark before it is passed over. Of members with
+//! The whole body must be valid JSON (RFC 8259), a byte order mark before it is passed over. What the parsers of upstreams take
+//! beyond that is taken too, lest they find a session where the gateway finds none: `NaN` and `Infinity`, which Python writes and
+//! reads, and other [encodings]. Of members with
 //! one name the last counts, as for the parsers of Python and JavaScript, which the upstreams use. The work is linear in
 //! the length of the body; the stack grows with the pointer, which is the policy's, never with the body.
 
+mod encodings;
 mod marks;
 mod reader;
 
@@ -19,10 +22,21 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 /// `None` when the body is not JSON, nothing is there, or it is null, an object or an array.
 #[must_use]
 pub fn scalar<'b>(body: &'b [u8], pointer: &[String]) -> Option<Cow<'b, str>> {
-    let raw = value_at(document(body)?, pointer)?;
-    match raw.as_bytes().first()? {
-        b'"' => serde_json::from_str::<String>(raw).ok().map(Cow::Owned),
-        b'{' | b'[' | b'n' => None,
+    if let Some(text) = document(body)
+        && let Some(found) = find(text, pointer)
+    {
+        return scalar_of(found?);
+    }
+    // Not JSON in UTF-8, so the cost of a copy is nobody's who sends what all do.
+    let text = encodings::other_text(body)?;
+    scalar_of(find(&text, pointer)??).map(|value| Cow::Owned(value.into_owned()))
+}
+
+fn scalar_of(raw: &str) -> Option<Cow<'_, str>> {
+    match raw.as_bytes() {
+        [b'"', ..] => serde_json::from_str::<String>(raw).ok().map(Cow::Owned),
+        // Neither of the last ones is a number.
+        [b'{' | b'[' | b'n' | b'N' | b'I', ..] | [b'-', b'I', ..] => None,
         _ => Some(Cow::Borrowed(raw)),
     }
 }
@@ -63,9 +77,14 @@ fn place_in(body: &[u8], part: &str) -> Range<usize> {
 
 /// The text of the value at a pointer, without the white space around it.
 fn value_at<'t>(text: &'t str, pointer: &[String]) -> Option<&'t str> {
+    find(text, pointer)?
+}
+
+/// As [`value_at`]; `None` is no JSON, `Some(None)` is nothing there.
+fn find<'t>(text: &'t str, pointer: &[String]) -> Option<Option<&'t str>> {
     let mut reader = Reader::new(text);
     let found = descend(&mut reader, pointer)?;
-    reader.is_at_end().then_some(found)?
+    reader.is_at_end().then_some(found)
 }
 
 /// Reads one value, and in it what a pointer names. `None` is no JSON, `Some(None)` is nothing there.

@@ -66,6 +66,20 @@ pub enum BodyCut {
     FellBehind,
 }
 
+impl BodyCut {
+    /// Who or what ended it, in a word of the log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream_broke",
+            Self::Idle => "idle_timeout",
+            Self::Total => "total_timeout",
+            Self::Interrupted => "interrupted",
+            Self::FellBehind => "fell_behind",
+        }
+    }
+}
+
 impl fmt::Display for BodyCut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -134,7 +148,7 @@ impl GuardedBody {
     fn cut(&mut self, why: BodyCut) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
         if let Some(Held { answer, permit, mut ending }) = self.held.take() {
             tracing::debug!(%why, route = %permit.gates().policy.name, "an answer was cut");
-            ending.answered(self.status);
+            ending.cut(self.status, why.word());
             if why == BodyCut::Idle {
                 answer.stalled();
             }
@@ -189,6 +203,7 @@ impl Body for GuardedBody {
         match Pin::new(&mut held.answer).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.owed_since = None;
+                held.ending.sent(frame.data_ref().map_or(0, Bytes::len));
                 if held.answer.is_end_stream() {
                     this.end();
                 } else {

@@ -94,6 +94,9 @@ impl Body for JoinedBody {
             Some(Ok(piece)) => {
                 // The last one must be taken as well.
                 ending.exchange().handed_piece();
+                if let Piece::Data(data) = &piece {
+                    ending.sent(data.len());
+                }
                 this.end_if_read();
                 Poll::Ready(Some(Ok(match piece {
                     Piece::Data(data) => Frame::data(data),
@@ -110,6 +113,7 @@ impl Body for JoinedBody {
                     Cut::FellBehind => BodyCut::FellBehind,
                 };
                 tracing::debug!(%why, route = %ending.exchange().route, "a shared answer was cut");
+                ending.cut(this.status, why.word());
                 this.end();
                 Poll::Ready(Some(Err(why)))
             }

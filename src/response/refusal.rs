@@ -88,6 +88,7 @@ kinds! {
     QUEUE_TIMEOUT = "queue_timeout", SERVICE_UNAVAILABLE, "No place became free in time", "connection_limit_reached";
     UPSTREAM_UNAVAILABLE = "upstream_unavailable", SERVICE_UNAVAILABLE, "No healthy server", "destination_unavailable";
     UPSTREAM_CONNECT = "upstream_connect", BAD_GATEWAY, "The server could not be reached", "connection_refused";
+    UPSTREAM_NO_ADDRESS = "upstream_connect", BAD_GATEWAY, "The server's name has no address", "dns_error";
     UPSTREAM_BROKEN = "upstream_broken", BAD_GATEWAY, "The server gave no proper response", "connection_terminated";
     UPSTREAM_CONNECT_TIMEOUT = "upstream_timeout", GATEWAY_TIMEOUT, "The server could not be reached in time", "connection_timeout";
     UPSTREAM_TIMEOUT = "upstream_timeout", GATEWAY_TIMEOUT, "The server did not answer in time", "http_response_timeout";
@@ -150,10 +151,11 @@ impl Refusal {
                 Failure::Unavailable => &UPSTREAM_UNAVAILABLE,
                 Failure::NoRoom => &QUEUE_TIMEOUT,
                 Failure::Connect => &UPSTREAM_CONNECT,
+                Failure::NoAddress => &UPSTREAM_NO_ADDRESS,
                 Failure::Broken => &UPSTREAM_BROKEN,
                 Failure::ConnectTimeout => &UPSTREAM_CONNECT_TIMEOUT,
                 Failure::ResponseTimeout | Failure::TotalTimeout => &UPSTREAM_TIMEOUT,
-                Failure::Upload(UploadFault::Broken) => &BAD_REQUEST,
+                Failure::Upload(UploadFault::Broken | UploadFault::Left) => &BAD_REQUEST,
                 Failure::Upload(UploadFault::TooLarge) => &BODY_TOO_LARGE,
                 Failure::Upload(UploadFault::Timeout) => &REQUEST_TIMEOUT,
             },
@@ -218,6 +220,12 @@ impl Refusal {
             Self::Failed(failure) => failure.is_unprocessed(),
             _ => false,
         }
+    }
+
+    /// Whether its client has gone, so that nobody gets it.
+    #[must_use]
+    pub fn is_for_nobody(&self) -> bool {
+        matches!(self, Self::Failed(Failure::Upload(UploadFault::Left)))
     }
 
     /// Whether a client that repeats it by itself does harm: to the newer request, or to nobody's good.
@@ -358,11 +366,12 @@ fn failure_detail(failure: Failure) -> &'static str {
         Failure::Unavailable => "No server of the upstream is healthy.",
         Failure::NoRoom => "No server of the upstream had room within limits.queue_timeout.",
         Failure::Connect => "The connection to the server was refused or reset, or the server is unreachable.",
+        Failure::NoAddress => "The server's name could not be resolved.",
         Failure::ConnectTimeout => "The server took no connection within the upstream's connect_timeout.",
         Failure::Broken => "The server closed the connection, or what it sent is not a valid response.",
         Failure::ResponseTimeout => "The response head did not come within timeouts.response.",
         Failure::TotalTimeout => "The response head did not come within timeouts.total.",
-        Failure::Upload(UploadFault::Broken) => "The request body is cut short or wrongly framed.",
+        Failure::Upload(UploadFault::Broken | UploadFault::Left) => "The request body is cut short or wrongly framed.",
         Failure::Upload(UploadFault::TooLarge) => "The request body exceeds the route's body_limit.",
         Failure::Upload(UploadFault::Timeout) => "The request body did not come within timeouts.request.",
     }

@@ -63,10 +63,12 @@ async fn until_rest<S: Downstream>(wire: Wire<S>, line: &mut Line) -> Option<Wir
 }
 
 async fn refuse<S: Downstream>(mut wire: Wire<S>, refusal: Refusal, timeout: Duration) {
+    // While the gateway closes what is left, nobody lingers.
+    let lingers = !matches!(refusal, Refusal::Draining);
     let answer = refusal.into_bytes();
     let _ = tokio::time::timeout(timeout, async {
         wire.write_all(&answer).await?;
-        wire.shutdown().await
+        if lingers { wire.shutdown().await } else { wire.flush().await }
     })
     .await;
 }

@@ -14,13 +14,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tower::Service as _;
 
 use crate::proxy::Peer;
 use crate::request::exchange::Exchange;
 use crate::response::body::ProxyBody;
 use crate::server::rim::{self, Rim};
-use crate::server::{Accepted, Downstream, Service, Stage};
+use crate::server::{Accepted, Downstream, GOODBYE, Service, Stage};
 use crate::sync::Mutex;
 use crate::time::{self, LazyTimer};
 use crate::upstream::fields::Hop;
@@ -40,7 +41,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Serves one connection to its end.
 pub(super) async fn serve<S: Downstream>(accepted: Accepted<S>, service: Service) {
     let Accepted { socket, ahead, caller, began, limits } = accepted;
-    let streams = Streams { called: Arc::default(), open: Arc::default(), ended: Arc::new(Mutex::new(began)) };
+    let ended = Arc::new(Mutex::new(began));
+    let streams = Streams { called: Arc::default(), open: Arc::default(), none_left: Arc::default(), ended };
     let requests = Requests {
         rim: rim::around(service.proxy.clone()),
         called: streams.called.clone(),
@@ -77,12 +79,15 @@ pub(super) async fn serve<S: Downstream>(accepted: Accepted<S>, service: Service
         }
         if ending {
             connection.as_mut().graceful_shutdown();
-            // Streams have deadlines of their own; a client that reads nothing at all has this one.
+            // Streams have deadlines of their own; a client that does not agree to the end has this one.
             let quiet = async {
-                while streams.open.load(Ordering::Relaxed) > 0 {
-                    tokio::time::sleep(limits.keep_alive_timeout / 4).await;
+                loop {
+                    streams.until_none().await;
+                    tokio::time::sleep(GOODBYE).await;
+                    if streams.open.load(Ordering::Relaxed) == 0 {
+                        return;
+                    }
                 }
-                tokio::time::sleep(limits.keep_alive_timeout).await;
             };
             tokio::select! {
                 _ = connection => {}
@@ -165,8 +170,22 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 struct Streams {
     called: Arc<Mutex<Option<Arc<Exchange>>>>,
     open: Arc<AtomicUsize>,
+    /// Told whenever the last open one has ended.
+    none_left: Arc<Notify>,
     /// When the last one ended.
     ended: Arc<Mutex<Instant>>,
+}
+
+impl Streams {
+    async fn until_none(&self) {
+        loop {
+            let none_left = self.none_left.notified();
+            if self.open.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            none_left.await;
+        }
+    }
 }
 
 impl<F> hyper::rt::Executor<F> for Streams
@@ -177,7 +196,7 @@ where
     fn execute(&self, stream: F) {
         let exchange = self.called.lock().take();
         self.open.fetch_add(1, Ordering::Relaxed);
-        let open = Open(self.open.clone(), self.ended.clone());
+        let open = Open { open: self.open.clone(), none_left: self.none_left.clone(), ended: self.ended.clone() };
         tokio::spawn(async move {
             let _open = open;
             match exchange {
@@ -190,12 +209,18 @@ where
     }
 }
 
-struct Open(Arc<AtomicUsize>, Arc<Mutex<Instant>>);
+struct Open {
+    open: Arc<AtomicUsize>,
+    none_left: Arc<Notify>,
+    ended: Arc<Mutex<Instant>>,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        *self.1.lock() = time::now();
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        *self.ended.lock() = time::now();
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.none_left.notify_waiters();
+        }
     }
 }
 

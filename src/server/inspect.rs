@@ -62,6 +62,9 @@ pub enum Seen {
     /// A head is longer than allowed, or has too many fields; so many octets of the piece stand before it. Nothing more is
     /// looked at.
     HeadTooLarge(usize),
+    /// A line of a body's framing can be read in two ways; so many octets of the piece stand before it. Nothing more is looked
+    /// at.
+    Lost(usize),
 }
 
 impl Inspector {
@@ -81,6 +84,12 @@ impl Inspector {
     fn lose_track(&mut self) {
         self.state = State::Lost;
         self.line = Vec::new();
+    }
+
+    /// Whether it is not known any more where heads begin.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.state == State::Lost
     }
 
     /// Whether a head has begun and not ended.
@@ -106,7 +115,10 @@ impl Inspector {
         let whole = piece.len();
         // Where the head that is being read began, if it did in this piece.
         let mut head_at = 0;
+        let was_lost = self.is_lost();
         while !piece.is_empty() {
+            let line_at = if self.line.is_empty() { whole - piece.len() } else { 0 };
+            let in_body = self.state != State::Head;
             if self.state == State::Head && self.head.octets == 0 {
                 head_at = whole - piece.len();
             }
@@ -126,6 +138,10 @@ impl Inspector {
                     self.look_at_line(piece, head_at, &mut seen)
                 }
             };
+            if in_body && self.is_lost() && !was_lost {
+                seen(Seen::Lost(line_at));
+                return;
+            }
         }
     }
 
@@ -172,7 +188,10 @@ impl Inspector {
             State::Head => self.head_line(text, bare, seen),
             // Whether hyper takes it for the end of the line is not ours to guess.
             _ if bare => self.lose_track(),
-            State::ChunkSize => self.state = chunk_size(text).map_or(State::Lost, |(size, _)| next_of_chunk(size)),
+            State::ChunkSize => {
+                let size = chunk_size(text).filter(|(_, extension)| !extension.iter().any(is_control));
+                self.state = size.map_or(State::Lost, |(size, _)| next_of_chunk(size));
+            }
             State::ChunkEnd => self.state = if text.is_empty() { State::ChunkSize } else { State::Lost },
             State::Trailers if text.is_empty() => self.state = State::Head,
             State::Trailers | State::Length(_) | State::ChunkData(_) | State::Opaque | State::Lost => {}
@@ -187,6 +206,10 @@ impl Inspector {
         if !head.begun {
             // Empty lines before the request line are ignored (RFC 9112, section 2.2).
             head.begun = !text.is_empty();
+            if text.contains(&b'#') {
+                // hyper would cut it off; what the server then gets is not what was asked for.
+                head.bad = Some("the request target has a fragment");
+            }
             if !head.begun {
                 head.octets = 0;
             }
@@ -244,6 +267,11 @@ impl Head {
             _ => State::Lost,
         }
     }
+}
+
+/// Octets that no extension of a chunk may have (RFC 9112, section 7.1.1).
+fn is_control(octet: &u8) -> bool {
+    octet.is_ascii_control() && *octet != b'\t'
 }
 
 /// The value of `line`, if it is the field `name`.
@@ -336,10 +364,17 @@ mod tests {
     fn what_hyper_may_read_differently_is_followed_no_further() {
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         let zeros = format!("{}3\r\nabc\r\n", "0".repeat(20_000));
-        for body in ["0\r\nX: y\n\r\nFoo: bar\r\n\r\n", "3\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n", "x\r\n", &zeros] {
+        for (body, good) in [
+            ("0\r\nX: y\n\r\nFoo: bar\r\n\r\n", 3),
+            ("3\nabc\r\n0\r\n\r\n", 0),
+            ("3\r\nabcd\r\n", 6),
+            ("x\r\n", 0),
+            ("3;a=\0\r\nabc\r\n", 0),
+            (&zeros, 0),
+        ] {
             let bytes = format!("{head}{body}GET / HTTP/1.1\r\n\r\n");
             let (seen, inspector) = look(bytes.as_bytes());
-            assert_eq!(seen, [Seen::HeadEnded(None)], "{body:?}");
+            assert_eq!(seen, [Seen::HeadEnded(None), Seen::Lost(head.len() + good)], "{body:?}");
             assert!(!inspector.is_between_requests());
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
+use crate::server::GOODBYE;
 use crate::upstream::octets::poll_octets;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -19,7 +20,8 @@ pub enum Sniffed<S> {
     Nothing,
 }
 
-/// Reads until it is clear, for at most `timeout`; no longer than until `closing` while nothing has come.
+/// Reads until it is clear, for at most `timeout`; once it is `closing`, not at all where nothing has come, and not for long where
+/// something has.
 pub async fn protocol<S: AsyncRead + Unpin>(
     mut socket: S,
     timeout: Duration,
@@ -27,12 +29,20 @@ pub async fn protocol<S: AsyncRead + Unpin>(
 ) -> Sniffed<S> {
     let mut closing = std::pin::pin!(closing);
     let mut ahead = Bytes::new();
-    let deadline = tokio::time::Instant::now() + timeout;
+    let mut deadline = tokio::time::Instant::now() + timeout;
+    let mut closes = false;
     loop {
         let silent = ahead.is_empty();
         let read = tokio::select! {
             read = tokio::time::timeout_at(deadline, poll_fn(|cx| poll_octets(&mut socket, cx))) => read,
-            () = &mut closing, if silent => return Sniffed::Nothing,
+            () = &mut closing, if !closes => {
+                if silent {
+                    return Sniffed::Nothing;
+                }
+                closes = true;
+                deadline = deadline.min(tokio::time::Instant::now() + GOODBYE);
+                continue;
+            }
         };
         match read {
             Ok(Ok(octets)) if !octets.is_empty() => {

@@ -51,6 +51,8 @@ pub struct Connection {
     /// Octets of the next answer that were sent ahead of it.
     sent_ahead: Count,
     upgraded: Flag,
+    /// It is not known where the next head begins.
+    lost: Flag,
     /// What was written makes no sense any more.
     broken: Flag,
 }
@@ -100,6 +102,7 @@ impl Connection {
             between_requests: Flag::default(),
             sent_ahead: Count::default(),
             upgraded: Flag::default(),
+            lost: Flag::default(),
             broken: Flag::default(),
         }
     }
@@ -117,6 +120,15 @@ impl Connection {
 
     pub fn head_is_too_large(&self) {
         self.head_too_large.set(true);
+    }
+
+    pub fn lose_track(&self) {
+        self.lost.set(true);
+    }
+
+    /// Whether nothing that comes after this exchange can be trusted to be a request.
+    pub fn is_lost(&self) -> bool {
+        self.lost.get()
     }
 
     pub fn set_between_requests(&self, between: bool) {
@@ -305,6 +317,11 @@ impl Connection {
             (Some(since), None) => Waits::Request(since),
             (None, _) => exchange.and_then(Exchange::reader_deadline).map_or(Waits::Nothing, Waits::Taker),
         }
+    }
+
+    /// Whether it has no request, not even a part of one, and nothing is left to be sent.
+    pub fn has_nothing_on_it(&self) -> bool {
+        !self.is_in_exchange() && self.flushed.get() && self.between_requests.get() && !self.head_since.is_set()
     }
 
     /// Whether there is nothing on it: no request, no octet that was read and not understood or written and not sent,

@@ -74,6 +74,10 @@ impl<S> Wire<S> {
                 good = before;
                 connection.head_is_too_large();
             }
+            Seen::Lost(before) => {
+                good = before;
+                connection.lose_track();
+            }
         });
         if self.inspector.is_in_head() {
             self.connection.head_began();
@@ -91,12 +95,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 }
 
+/// hyper takes it for a body that broke off, and the request is answered so.
+fn two_ways() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the framing of a body can be read in two ways")
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.connection.is_head_too_large() {
             // The driver answers, and closes.
             return Poll::Pending;
+        }
+        if this.connection.is_lost() {
+            return Poll::Ready(Err(two_ways()));
         }
         let before = buf.filled().len();
         if !this.ahead.is_empty() {
@@ -127,7 +139,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
         let piece: &[u8] = &buf.filled()[before..];
         let good = this.look(piece);
         buf.set_filled(before + good);
-        if good == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
+        match good {
+            0 if this.connection.is_lost() => Poll::Ready(Err(two_ways())),
+            0 => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
     }
 }
 

@@ -15,8 +15,8 @@ use prometheus::{
 pub const NO_ROUTE: &str = "-";
 
 /// Upper bounds of durations in seconds: agents answer in milliseconds or in minutes.
-const SECONDS: &[f64] =
-    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+pub(super) const SECONDS: [f64; 18] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// The families. Those with a label are reached through [`RouteMetrics`] and [`UpstreamMetrics`] on the hot path.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub struct Metrics {
     pub nested: IntCounterVec,
     pub interrupted: IntCounterVec,
     pub permit_leaks: IntCounter,
+    pub log_lines_dropped: IntCounter,
     pub sessions_active: IntGauge,
     pub rate_limit_keys: IntGauge,
     pub upstream_healthy: IntGaugeVec,
@@ -124,6 +125,10 @@ impl Metrics {
                 "turnwise_interrupted_total",
                 "Requests ended before their time, by what ended them: a newer request that replaced or interrupted them, or an operator.",
                 &["route", "by"],
+            ),
+            log_lines_dropped: r.counter(
+                "turnwise_log_lines_dropped_total",
+                "Log lines that were not written because stderr was too slow.",
             ),
             permit_leaks: r.counter(
                 "turnwise_permit_leaks_total",
@@ -216,9 +221,9 @@ impl Metrics {
             ended: Default::default(),
             duration: self.request_duration.with_label_values(&[name]),
             in_flight: self.in_flight.with_label_values(&[name]),
-            turn: QueueMetrics { wait: wait("turn"), waiting: waiting("turn") },
-            rate: QueueMetrics { wait: wait("rate"), waiting: waiting("rate") },
-            place: QueueMetrics { wait: wait("place"), waiting: waiting("place") },
+            turn: QueueMetrics { queue: "turn", wait: wait("turn"), waiting: waiting("turn") },
+            rate: QueueMetrics { queue: "rate", wait: wait("rate"), waiting: waiting("rate") },
+            place: QueueMetrics { queue: "place", wait: wait("place"), waiting: waiting("place") },
         }
     }
 
@@ -257,6 +262,8 @@ pub struct RouteMetrics {
 
 #[derive(Debug)]
 pub struct QueueMetrics {
+    /// The label of the queue.
+    pub queue: &'static str,
     pub wait: Histogram,
     pub waiting: IntGauge,
 }

@@ -43,6 +43,37 @@ pub(super) async fn open(dial: &dyn Dial, server: &Server) -> io::Result<Box<dyn
     Ok(Box::new(stream))
 }
 
+/// A name that has no address, as far as can be found out.
+#[derive(Debug)]
+struct Unresolved(io::Error);
+
+impl std::fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Unresolved {}
+
+/// Whether no connection came about because the server's name has no address.
+pub(super) fn is_unresolved(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<Unresolved>())
+}
+
+/// Tries all addresses of a name, one after the other.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let unresolved = |error| io::Error::other(Unresolved(error));
+    let addresses = tokio::net::lookup_host((host, port)).await.map_err(unresolved)?;
+    let mut last = unresolved(io::Error::other("the name has no address"));
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// TCP, with names looked up anew for every connection, so that a changed record is followed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tcp;
@@ -51,7 +82,7 @@ impl Dial for Tcp {
     fn dial(&self, host: &str, port: u16) -> Dialling {
         let host = host.to_owned();
         Box::pin(async move {
-            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            let stream = connect(&host, port).await?;
             // Requests are written in one piece, and must not wait for the server's acknowledgement of the last one.
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Stream>)

@@ -11,6 +11,8 @@ pub enum Failure {
     NoRoom,
     /// Refused, reset or unreachable, after the retries.
     Connect,
+    /// Its name could not be resolved, after the retries.
+    NoAddress,
     /// `connect_timeout` over.
     ConnectTimeout,
     /// The connection was lost, or what came was no response.
@@ -30,6 +32,7 @@ impl Failure {
         match self {
             Self::Unavailable => Some("unavailable"),
             Self::Connect => Some("connect"),
+            Self::NoAddress => Some("dns"),
             Self::ConnectTimeout => Some("connect_timeout"),
             Self::Broken => Some("broken"),
             Self::ResponseTimeout => Some("response_timeout"),
@@ -41,13 +44,13 @@ impl Failure {
     /// Whether the server certainly has not begun to work on the request.
     #[must_use]
     pub fn is_unprocessed(self) -> bool {
-        matches!(self, Self::Unavailable | Self::NoRoom | Self::Connect | Self::ConnectTimeout)
+        matches!(self, Self::Unavailable | Self::NoRoom | Self::Connect | Self::NoAddress | Self::ConnectTimeout)
     }
 
     /// Whether it counts towards the server's ejection.
     #[must_use]
     pub fn blames_server(self) -> bool {
-        matches!(self, Self::Connect | Self::ConnectTimeout | Self::Broken | Self::ResponseTimeout)
+        matches!(self, Self::Connect | Self::NoAddress | Self::ConnectTimeout | Self::Broken | Self::ResponseTimeout)
     }
 }
 

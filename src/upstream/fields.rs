@@ -110,6 +110,9 @@ pub fn to_upstream(headers: &mut HeaderMap, inbound: &Inbound<'_>) {
     {
         headers.remove(header::EXPECT);
     }
+    if inbound.version >= Version::HTTP_2 && !inbound.to_http2 {
+        join_cookies(headers);
+    }
     headers.reserve(ADDED);
     set_connection_fields(headers, inbound, present, trailers);
     set_framing(headers, inbound, present);
@@ -120,6 +123,19 @@ pub fn to_upstream(headers: &mut HeaderMap, inbound: &Inbound<'_>) {
         continue_trace(headers);
     } else {
         begin_trace(headers);
+    }
+}
+
+/// In HTTP/2 the pairs of a cookie may come as fields of their own; elsewhere they are one (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let whole = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+    if let Ok(mut whole) = HeaderValue::from_bytes(&whole) {
+        whole.set_sensitive(true);
+        headers.insert(header::COOKIE, whole);
     }
 }
 

@@ -13,9 +13,11 @@ use hyper::{Request, Response, StatusCode};
 use crate::admission::{Permit, RouteGates};
 use crate::request::exchange::{Exchange, GivenUp, Phase};
 use crate::request::session_key::SessionKey;
+use crate::request::story::Stay;
 use crate::time;
 use crate::upstream::Upstream;
 use crate::upstream::balance::{NoServer, Slot, Wanted};
+use crate::upstream::connect::is_unresolved;
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::response_framing;
 use crate::upstream::pool::{Broken, Lease, Pools, SendFailed, Tunnel};
@@ -217,7 +219,11 @@ impl Upstream {
         let room = time::after(since, course.room);
         let until = course.total.map_or(room, |total| total.min(room));
         let waiting = tokio::time::timeout_at(until.into(), self.wait_for_slot(wanted)).await;
-        course.exchange.add_queued(time::now().saturating_duration_since(since));
+        let waited = time::now().saturating_duration_since(since);
+        course.exchange.add_queued(waited);
+        if let Some(story) = course.exchange.story() {
+            story.stayed(Stay { queue: "server", since, took: waited });
+        }
         match waiting {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) => Err(self.count(Failure::Unavailable)),
@@ -248,6 +254,9 @@ impl Upstream {
                 },
             };
             let Some(whole) = request.take() else { return Tried::Failed(Failure::Broken) };
+            if let Some(story) = course.exchange.story() {
+                story.sent_to(&slot.server().url);
+            }
             if !course.exchange.begin() {
                 // Somebody has ended it, and whoever polls this is about to hear of it.
                 return std::future::pending().await;
@@ -300,7 +309,7 @@ impl Upstream {
             Ok(Ok(lease)) => Ok(lease),
             Ok(Err(error)) => {
                 tracing::debug!(%error, server = %server.url, "a server could not be reached");
-                Err(Failure::Connect)
+                Err(if is_unresolved(&error) { Failure::NoAddress } else { Failure::Connect })
             }
             Err(_) => Err(Failure::ConnectTimeout),
         }

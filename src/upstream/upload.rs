@@ -1,5 +1,6 @@
 //! The client's body on its way to the server.
 
+use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -51,6 +52,26 @@ impl std::fmt::Display for UploadBroken {
 }
 
 impl std::error::Error for UploadBroken {}
+
+/// Why a client's body broke off: has it gone, or sent what makes no sense? An HTTP/1 connection that ends amid a body may
+/// be one whose client has only finished sending.
+#[must_use]
+pub fn fault_of(error: &hyper::Error) -> UploadFault {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let left = match (inner.downcast_ref::<std::io::Error>(), inner.downcast_ref::<h2::Error>()) {
+            // What the gateway itself, or hyper, finds wrong with the framing is no loss of the connection.
+            (Some(io), _) => !matches!(io.kind(), InvalidData | InvalidInput | UnexpectedEof),
+            (None, Some(http2)) => http2.is_io() || (http2.is_remote() && (http2.is_reset() || http2.is_go_away())),
+            (None, None) => false,
+        };
+        if left {
+            return UploadFault::Left;
+        }
+        cause = inner.source();
+    }
+    UploadFault::Broken
+}
 
 impl Upload {
     /// A body of which at most `limit` bytes may come, all within `timeout` of the first look.
@@ -119,6 +140,9 @@ impl Body for Upload {
             Source::Broken => return Poll::Pending,
             Source::Whole(body, trailers) => {
                 let body = std::mem::take(body);
+                if let Some(story) = this.exchange.story() {
+                    story.received(body.len() as u64);
+                }
                 this.source = trailers.take().map_or(Source::Done, Source::Trailers);
                 return Poll::Ready(Some(Ok(Frame::data(body))));
             }
@@ -145,13 +169,16 @@ impl Body for Upload {
                     return this.fail(UploadFault::TooLarge);
                 }
                 this.left -= length;
+                if let Some(story) = this.exchange.story() {
+                    story.received(length);
+                }
                 this.exchange.upload_moved(false);
                 if matches!(&this.source, Source::Stream(body) if body.is_end_stream()) {
                     this.exchange.upload_completed();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => this.fail(UploadFault::Broken),
+            Some(Err(error)) => this.fail(fault_of(&error)),
             None => {
                 this.source = Source::Done;
                 this.exchange.upload_completed();

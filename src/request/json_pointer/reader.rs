@@ -1,4 +1,4 @@
-//! Steps over JSON text (RFC 8259), checks it, and builds nothing.
+//! Steps over JSON text (RFC 8259, and what Python adds to it: `NaN`, `Infinity`, `-Infinity`), checks it, and builds nothing.
 //!
 //! Every step is `None` when what stands there is not JSON; the reader is of no use after that.
 
@@ -89,6 +89,8 @@ impl<'t> Reader<'t> {
                 b't' => self.literal("true")?,
                 b'f' => self.literal("false")?,
                 b'n' => self.literal("null")?,
+                b'N' => self.literal("NaN")?,
+                b'I' => self.literal("Infinity")?,
                 _ => self.number()?,
             }
             loop {
@@ -123,6 +125,9 @@ impl<'t> Reader<'t> {
     fn number(&mut self) -> Option<()> {
         self.at += usize::from(self.octet()? == b'-');
         let leading = self.octet()?;
+        if leading == b'I' {
+            return self.literal("Infinity");
+        }
         let integer = self.digits()?;
         if leading == b'0' && integer > 1 {
             return None;

@@ -14,10 +14,10 @@ use super::requests::Requests;
 use super::{Line, Stage, rest};
 use crate::request::exchange::Exchange;
 use crate::response::refusal::Refusal;
-use crate::server::Downstream;
 use crate::server::departure::{Departure, Presence, Said};
 use crate::server::state::Waits;
 use crate::server::wire::Wire;
+use crate::server::{Downstream, GOODBYE};
 use crate::time;
 
 /// hyper's least buffer that makes sense. Heads are bounded by the inspector.
@@ -48,6 +48,8 @@ pub(super) struct Driver<S: Downstream> {
     turn: usize,
     /// Whom interim responses of the exchange wake.
     interim_wakes: Option<Waker>,
+    /// Since when the gateway closes what is left, if a head was half there then.
+    closing_since: Option<Instant>,
     /// A connection rests once after each exchange, lest it waken for an empty line and rest again for ever.
     may_rest: bool,
 }
@@ -70,6 +72,7 @@ impl<S: Downstream> Driver<S> {
             exchange: None,
             turn: line.connection.turns(),
             interim_wakes: None,
+            closing_since: None,
             may_rest: false,
         }
     }
@@ -107,6 +110,9 @@ impl<S: Downstream> Driver<S> {
             // hyper may have read them.
             self.listen(line, cx);
         }
+        if self.is_left_over(line, cx) {
+            return Poll::Ready(End::Closed);
+        }
         let exchange = self.exchange.as_deref();
         if line.connection.is_broken() || line.connection.is_interrupted(exchange, cx) || self.client_has_gone(line, cx)
         {
@@ -115,13 +121,14 @@ impl<S: Downstream> Driver<S> {
         self.poll_deadline(line, cx)
     }
 
-    /// Once the gateway drains, asks hyper to end the connection after the request that is on it.
+    /// Once the gateway drains, or where it is not known any more where requests begin, asks hyper to end the connection after the request that is on it.
     fn begin_to_end(&mut self, line: &mut Line, cx: &mut Context<'_>) -> bool {
         if self.told_to_end {
             return false;
         }
         let stage = line.stage.poll(cx);
-        if stage == Stage::Serving || (stage == Stage::Ending && !line.connection.is_in_exchange()) {
+        let lost = line.connection.is_lost();
+        if !lost && (stage == Stage::Serving || (stage == Stage::Ending && !line.connection.is_in_exchange())) {
             return false;
         }
         self.told_to_end = true;
@@ -129,6 +136,12 @@ impl<S: Downstream> Driver<S> {
             Pin::new(http).graceful_shutdown();
         }
         true
+    }
+
+    /// Whether nothing is on it while the gateway closes what is left. hyper does not end a connection on which an empty
+    /// line has come, taking it for the beginning of a request.
+    fn is_left_over(&mut self, line: &mut Line, cx: &mut Context<'_>) -> bool {
+        self.told_to_end && line.connection.has_nothing_on_it() && line.stage.poll(cx) >= Stage::Closing
     }
 
     /// Finds out which exchange is on the connection now, and passes its interim responses on.
@@ -209,9 +222,13 @@ impl<S: Downstream> Driver<S> {
         loop {
             let now = time::now();
             let waits = line.connection.waits(self.exchange.as_deref());
-            let deadline = deadline(waits, line, now);
+            let deadline = match waits {
+                Waits::Head(_) => deadline(waits, line, now).min(self.head_is_due(line, cx, now)),
+                waits => deadline(waits, line, now),
+            };
             if deadline <= now {
                 return Poll::Ready(match waits {
+                    Waits::Head(_) if self.closing_since.is_some() => End::Refused(Refusal::Draining),
                     Waits::Head(_) => End::Refused(Refusal::HeadTimeout),
                     _ => End::Closed,
                 });
@@ -233,6 +250,15 @@ impl<S: Downstream> Driver<S> {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// By when half a head must be whole once the gateway closes what is left.
+    fn head_is_due(&mut self, line: &mut Line, cx: &mut Context<'_>, now: Instant) -> Instant {
+        if line.stage.poll(cx) >= Stage::Closing {
+            let since = *self.closing_since.get_or_insert(now);
+            return time::after(since, GOODBYE);
+        }
+        time::after(now, line.limits.header_timeout)
     }
 
     fn rests_at(&self, line: &Line, waits: Waits) -> Option<Instant> {

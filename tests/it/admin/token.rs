@@ -23,10 +23,13 @@ fn what_tells_or_changes_something_needs_it_and_probes_do_not() {
             get("/status"),
             get("/sessions"),
             get("/sessions/a"),
+            get("/session?key=a"),
+            get("/history"),
             get("/config"),
             post("/-/reload", ""),
             post("/-/drain", ""),
             request("DELETE", "/sessions/a"),
+            request("DELETE", "/session?key=a"),
         ]
     };
     for asked in guarded() {

@@ -119,11 +119,14 @@ pub fn der(identity: &Identity) -> Vec<u8> {
     identity.der().0[0].to_vec()
 }
 
+/// The host that a client named, the protocol that was agreed on, and whether it showed a certificate.
+pub type Greeted = (Option<String>, Option<String>, bool);
+
 /// A TLS-speaking front of a plain upstream.
 pub struct Front {
     pub address: SocketAddr,
-    /// Of each connection: the host it named, the protocol that was agreed on, and whether it showed a certificate.
-    pub greeted: Arc<Mutex<Vec<(Option<String>, Option<String>, bool)>>>,
+    /// One for each connection.
+    pub greeted: Arc<Mutex<Vec<Greeted>>>,
 }
 
 impl Front {

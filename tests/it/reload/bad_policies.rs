@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{in_force, limit};
-use crate::harness::{Gateway, Recorder, get, post};
+use crate::harness::{Gateway, Recorder, eventually, get, post};
 
 /// Whether the last reload went well, as the metrics say.
 #[track_caller]
@@ -89,7 +89,7 @@ fn a_refused_reload_answers_with_every_problem() {
     assert!(said.to_string().contains("concurrency"), "did you mean: {said}");
     let status = gateway.json("/status");
     assert!(status["policy"]["last_error"].to_string().contains("concurency"), "{status}");
-    assert!(gateway.log().contains("concurency"), "it is logged");
+    eventually("it is logged", || gateway.log().contains("concurency"));
     gateway.reload(&upstream, "");
     assert!(gateway.json("/status")["policy"]["last_error"].is_null());
 }
