@@ -196,8 +196,11 @@ pub fn request(octets: &[u8], mut at: usize) -> Read<Request> {
     if method.is_empty() || !method.iter().all(|octet| is_token(*octet)) {
         return Bad("the method is no token", None);
     }
-    if target.is_empty() || target.contains(&b'\t') {
+    if target.is_empty() || target.contains(&b'\t') || !target.is_ascii() {
         return Bad("the target is none", None);
+    }
+    if first.contains(&b'#') {
+        return Bad("the target has a fragment", None);
     }
     let is_11 = match version {
         b"HTTP/1.1" => true,
@@ -234,9 +237,8 @@ pub fn request(octets: &[u8], mut at: usize) -> Read<Request> {
     with_body(octets, message, false)
 }
 
-/// The target in the form in which it goes on: path and query. A fragment, which is none of a target's parts, is left out.
+/// The target in the form in which it goes on: path and query.
 pub fn origin_form(target: &str) -> String {
-    let target = target.split('#').next().unwrap_or_default();
     let Some((scheme, rest)) = target.split_once("://") else { return target.to_owned() };
     if target.starts_with('/') || !scheme.bytes().all(|c| c.is_ascii_alphanumeric() || b"+-.".contains(&c)) {
         return target.to_owned();

@@ -49,6 +49,7 @@ fuzz_target!(|input: &[u8]| {
         inspector.look(&[*octet], |seen| match seen {
             Seen::HeadEnded(verdict) => heads.push((at + 1, verdict)),
             Seen::HeadTooLarge(_) => too_large = true,
+            Seen::Lost(_) => {}
         });
         pristine.push(inspector.is_pristine());
         assert!(!inspector.is_pristine() || (inspector.is_between_requests() && !inspector.is_in_head()));
@@ -61,6 +62,7 @@ fuzz_target!(|input: &[u8]| {
         inspector.look(piece, |seen| match seen {
             Seen::HeadEnded(verdict) => verdicts.push(verdict),
             Seen::HeadTooLarge(_) => also_too_large = true,
+            Seen::Lost(_) => {}
         });
         read += piece.len();
         assert_eq!(inspector.is_pristine(), pristine[read], "after {read} octets");

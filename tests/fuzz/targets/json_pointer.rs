@@ -62,8 +62,10 @@ fuzz_target!(|input: &[u8]| {
     let found = scalar(body, &pointer);
     let set = set_member(body, &pointer, "n\"w");
     let text = std::str::from_utf8(body).ok().map(|text| text.strip_prefix('\u{feff}').unwrap_or(text));
+    // What Python takes for JSON besides: other encodings, and numbers that are none.
+    let is_pythons = text.is_none_or(|text| text.contains('\0') || text.contains("NaN") || text.contains("Infinity"));
     let Some(text) = text.filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok()) else {
-        assert!(found.is_none() && set.is_none(), "found in what is no JSON: {found:?}, {set:?}");
+        assert!(is_pythons || (found.is_none() && set.is_none()), "found in what is no JSON: {found:?}, {set:?}");
         return;
     };
     match find(text, &pointer) {

@@ -29,9 +29,9 @@ fn line(octets: &[u8]) -> Read {
     };
     let source = match words[..] {
         // Whatever follows is to be passed over. The gateway wants it to be no more words than those of the others, without
-        // a carriage return.
+        // half a line end.
         ["PROXY", "UNKNOWN", ..] => {
-            return Some((None, end + 2)).filter(|_| words.len() <= 6 && !text.contains('\r'));
+            return Some((None, end + 2)).filter(|_| words.len() <= 6 && !text.contains(['\r', '\n']));
         }
         ["PROXY", "TCP4", from, to, from_port, to_port] => {
             to.parse::<Ipv4Addr>().ok()?;
