@@ -131,7 +131,10 @@ fuzz_target!(|input: &[u8]| {
         }
         // More than a header: only whoever cuts it off may have an opinion.
         Some(_) => {}
-        None => assert!(source(octets).is_err() || octets.starts_with(SIGNATURE), "{:?}", source(octets)),
+        // Where half a line end stands in it, only whoever reads line by line notices.
+        None => {
+            assert!(!matches!(source(octets), Ok(Some(_))) || octets.starts_with(SIGNATURE), "{:?}", source(octets))
+        }
     }
     if how % 8 == 0 {
         let (found, left) = through_a_socket(octets, usize::from(how / 8) * 3 + 1);
