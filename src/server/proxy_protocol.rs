@@ -66,8 +66,11 @@ async fn line(socket: &mut TcpStream, octets: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whom a whole header names.
-fn source(octets: &[u8]) -> io::Result<Option<SocketAddr>> {
+/// Whom a whole header names, as in [`header`].
+///
+/// # Errors
+/// When the header is not sound.
+pub fn source(octets: &[u8]) -> io::Result<Option<SocketAddr>> {
     let result = HeaderResult::parse(octets);
     if result.is_incomplete() {
         return Err(unsound("it does not end where it says"));

@@ -1,0 +1,4 @@
+//! What the targets have in common.
+
+pub mod house;
+pub mod reference;
