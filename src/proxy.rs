@@ -222,6 +222,7 @@ impl Rest {
 
 /// Gives a client the gateway's own answer, and sees to what was not read of its request.
 fn hand_over(mut response: Response<ProxyBody>, exchange: &Exchange, rest: Option<Rest>) -> Response<ProxyBody> {
+    exchange.refused();
     exchange.set_deadlines(TAKES_REFUSAL, None);
     exchange.handed_piece();
     if let Some(Rest { body, on_demand }) = rest {

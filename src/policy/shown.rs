@@ -58,7 +58,7 @@ impl Policy {
 
     fn route_shown(&self, route: &Route) -> Value {
         let timeouts = &route.timeouts;
-        json!({
+        let mut shown = json!({
             "name": &*route.name,
             "match": route.matching.shown(),
             "upstream": &*self.upstreams[route.upstream].name,
@@ -85,7 +85,12 @@ impl Policy {
             },
             "abandoned_limit": show_duration(route.abandoned_limit),
             "background": route.background.word(),
-        })
+        });
+        if let (true, Value::Object(shown)) = (route.exempt, &mut shown) {
+            // It stands in no line that has classes, and the file may not say so either.
+            shown.remove("priority");
+        }
+        shown
     }
 }
 

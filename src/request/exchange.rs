@@ -101,6 +101,8 @@ pub struct Exchange {
     interim_waker: AtomicWaker,
     /// Its permit holds a place. For the books.
     holds_place: AtomicBool,
+    /// The gateway itself has answered.
+    is_refused: AtomicBool,
     /// The client was given the head of an answer before there was one.
     aloud: AtomicBool,
     /// Of those that the log tells of.
@@ -139,6 +141,7 @@ impl Exchange {
             has_interim: AtomicBool::new(false),
             interim_waker: AtomicWaker::new(),
             holds_place: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
             aloud: AtomicBool::new(false),
             story: None,
             shares: OnceLock::new(),
@@ -299,9 +302,15 @@ impl Exchange {
         self.fate.poll_ended(cx)
     }
 
-    /// As [`poll_ended`](Self::poll_ended), for the client's connection, which has a waker of its own.
+    /// As [`poll_ended`](Self::poll_ended), for the client's connection, which has a waker of its own. Never ready once its
+    /// client is being told: the answer is to come, not to be cut.
     pub fn poll_ended_beside(&self, cx: &Context<'_>) -> Poll<EndedBy> {
-        self.fate.poll_ended_beside(cx)
+        if self.is_refused.load(Ordering::Relaxed) { Poll::Pending } else { self.fate.poll_ended_beside(cx) }
+    }
+
+    /// Notes that the gateway itself has answered.
+    pub fn refused(&self) {
+        self.is_refused.store(true, Ordering::Relaxed);
     }
 
     /// Waits until somebody has ended it. Cancel safe.

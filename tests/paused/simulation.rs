@@ -1,4 +1,4 @@
-//! Arrivals, departures, interrupts, equal and nested requests, failures and reloads at random, against a judge inside the
+//! Arrivals, departures, interrupts, equal and nested requests, jobs, failures and reloads at random, against a judge inside the
 //! agent.
 //!
 //! The judge is a few lines: at no start may there be more at once than the policy in force allows, the starts of one
@@ -24,8 +24,10 @@ const WIDEST: usize = 3;
 const STEPS: usize = 40;
 const SESSIONS: [&str; 4] = ["", "ann", "bob", "cid"];
 /// Path, and the upstream behind it.
-const ROUTES: [(&str, &str); 5] =
-    [("/runs", "one"), ("/talks", "two"), ("/free", "two"), ("/rated", "one"), ("/joins", "one")];
+const ROUTES: [(&str, &str); 6] =
+    [("/runs", "one"), ("/talks", "two"), ("/free", "two"), ("/rated", "one"), ("/joins", "one"), ("/later", "two")];
+/// Jobs are numbered apart: they may begin more than once, and wait for workers while other requests of their session do not.
+const JOBS: usize = 1_000_000;
 /// How a request may want to deal with a busy session; most say nothing of it.
 const CHOICES: [&str; 8] = ["", "", "", "", "wait", "reject", "replace", "interrupt"];
 const HOSTS: [&str; 3] = ["a", "b", "c"];
@@ -104,7 +106,10 @@ impl Terms {
              upstreams:\n  one: {{servers: ['http://a:80', 'http://b:80'], concurrency: {one}}}\n\
              \x20 two: {{servers: ['http://c:80'], concurrency: {two}}}\n\
              defaults: {{abandoned: {abandoned}, abandoned_limit: 50s, timeouts: {{response: 30s, idle: 20s, total: 2m}}}}\n\
+             background: {{workers: 2, queue: 8, attempts: 2, retry_delay: 2s}}\n\
              routes:\n\
+             - {{name: later, match: {{path: /later}}, upstream: two, background: prefer, session: {{key: [{{header: X-Session-Id}}], \
+               lane: s, concurrency: {width}, queue: {depth}, queue_timeout: {wait}s}}}}\n\
              - {{name: runs, match: {{path: /runs}}, upstream: one, concurrency: {runs}, session: {{key: [{{header: X-Session-Id}}], \
                lane: s, concurrency: {width}, queue: {depth}, queue_timeout: {wait}s, reentrant: true, \
                when_busy_choices: [wait, reject, replace, interrupt]}}}}\n\
@@ -215,7 +220,8 @@ impl Run {
     fn arrive(&mut self) {
         let (path, upstream) = self.dice.one_of(&ROUTES);
         // Only lanes know of sessions; elsewhere the agent would count what nobody promised.
-        let session = if matches!(path, "/runs" | "/talks" | "/joins") { self.dice.one_of(&SESSIONS) } else { "" };
+        let session =
+            if matches!(path, "/runs" | "/talks" | "/joins" | "/later") { self.dice.one_of(&SESSIONS) } else { "" };
         let think = self.dice.one_of(&[0, 0, 1, 5, 20, 45]);
         let pieces = self.dice.roll(4);
         let every = self.dice.one_of(&[0, 1, 5, 25]);
@@ -225,8 +231,13 @@ impl Run {
             // Few enough that many are equal.
             target = format!("{path}?think={}&pieces={}&every=1", [5, 20][self.dice.roll(2)], self.dice.roll(2));
         }
-        let choice = if session.is_empty() { "" } else { self.dice.one_of(&CHOICES) };
-        let mut fields = format!("X-Id: {}\r\nX-Tag: {upstream}\r\n", self.arrived);
+        let is_job = path == "/later" && self.dice.chance(80);
+        let choice = if session.is_empty() || path == "/later" { "" } else { self.dice.one_of(&CHOICES) };
+        let id = if is_job { JOBS + self.arrived } else { self.arrived };
+        let mut fields = format!("X-Id: {id}\r\nX-Tag: {upstream}\r\n");
+        if is_job {
+            fields += self.dice.one_of(&["Prefer: respond-async\r\n", "Prefer: respond-async, wait=20\r\n"]);
+        }
         for (name, value) in [("X-Session-Id", session), ("Turnwise-When-Busy", choice)] {
             if !value.is_empty() {
                 fields += &format!("{name}: {value}\r\n");
@@ -314,8 +325,16 @@ impl Run {
         assert!(verdicts.is_empty(), "{verdicts:#?}");
         let mut last: HashMap<String, usize> = HashMap::new();
         let mut all: Vec<usize> = Vec::new();
+        let mut jobs: HashMap<String, usize> = HashMap::new();
         for seen in self.house.agent.seen() {
             let id: usize = seen.id.parse().expect("all have an id");
+            if id >= JOBS {
+                // One that is tried again holds its session's jobs back.
+                let before =
+                    jobs.insert(seen.session.clone(), id).filter(|_| !seen.session.is_empty() && !self.terms.wide);
+                assert!(before.is_none_or(|before| before <= id), "{}: job {id} after {before:?}", seen.session);
+                continue;
+            }
             all.push(id);
             if seen.session.is_empty() || seen.uncounted || self.terms.wide {
                 continue;
@@ -338,7 +357,12 @@ impl Run {
         for one in self.asked.drain(..) {
             assert!(one.asked.is_answered(), "{} still waits", one.number);
             let answer = one.asked.answer().await;
-            assert!([200, 409, 429, 502, 503, 504].contains(&answer.status), "{answer:?}");
+            assert!([200, 202, 409, 429, 502, 503, 504].contains(&answer.status), "{answer:?}");
+            if answer.status == 202 {
+                let job = self.house.get(answer.field("location").expect("Location"), "").answer().await;
+                let job: serde_json::Value = serde_json::from_slice(&job.body).expect("JSON");
+                assert!(["succeeded", "failed"].iter().any(|word| job["status"] == *word), "it was accepted: {job}");
+            }
         }
         self.house.at_rest().await;
     }

@@ -180,7 +180,7 @@ impl House {
     /// A client's end of a new connection.
     pub fn stream(&self) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(BUFFER);
-        let caller = Caller { address: ([10, 0, 0, 1], 1234).into(), scheme: "http" };
+        let caller = Caller::plain(([10, 0, 0, 1], 1234).into());
         tokio::spawn(serve(theirs, caller, self.service.clone()));
         ours
     }

@@ -98,3 +98,19 @@ fn a_key_with_odd_signs_can_be_asked_for_escaped() {
     upstream.open();
     running.response().assert_ok();
 }
+
+#[test]
+fn whoever_has_finished_sending_still_hears_that_it_was_ended() {
+    let upstream = Recorder::start();
+    let gateway = Gateway::with(&upstream, &format!("{POLICY}defaults: {{ abandoned: cancel }}\n"));
+    let mut all = busy(&gateway, &upstream, "a", 1, 0);
+    for connection in &mut all {
+        connection.finish_sending();
+    }
+    crate::harness::wait::give_it_a_chance();
+    assert_eq!(gateway.admin(&request("DELETE", "/sessions/a?running=true")).status, 200);
+    for connection in &mut all {
+        connection.response().assert_problem(409, "interrupted");
+    }
+    upstream.open();
+}
