@@ -603,6 +603,8 @@ class Judge:
         # (kind, agent, begin, end); the end of one that goes on is infinite.
         self.disturbances: list[list] = []
         self.deleted: collections.deque[tuple[str, float]] = collections.deque(maxlen=2000)
+        # Of requests that were ended from without, as their clients saw: answered with 409, or cut.
+        self.interrupted: collections.OrderedDict[str, None] = collections.OrderedDict()
         self.limits: list[tuple[float, dict[str, int]]] = []
         self.events: list[tuple[float, int, str]] = []
         self.running: collections.Counter = collections.Counter()
@@ -658,6 +660,10 @@ class Judge:
         problem = self._problem_of(request, answer)
         outcome = f"{answer.status} {request.reason}".strip() if answer.end == "whole" else f"{answer.status} {answer.end}"
         self.outcomes[request.kind, outcome] += 1
+        if request.reason == "interrupted" or answer.end in ("cut", "none"):
+            self.interrupted[request.token] = None
+            if len(self.interrupted) > 5000:
+                self.interrupted.popitem(last=False)
         if problem:
             self.violation(problem, request, answer.fields, answer.body[-400:].decode("latin-1"))
         self.finished.append(request)
@@ -814,7 +820,10 @@ class Judge:
         last, gone = lane.last, lane.gone
         # Stopped when its connection was closed, it may have begun what it should not have.
         excused = execution.how == "gone" and self.stopped_for(execution.start - 2, execution.start, execution.agent) > 0
-        if last and execution.start < last.end and not excused:
+        if last and execution.start < last.end < execution.start + NOTICES and last.token in self.interrupted:
+            # The gateway had closed its connection; the agent came to its end before it knew.
+            self.figures["turns begun before an agent noticed the end of the one before"] += 1
+        elif last and execution.start < last.end and not excused:
             self.violation("turns of a session overlap", last, execution, *self.requests.get(execution.token, ()))
         if gone and execution.start < gone.end:
             self.figures["turns begun before an agent noticed the end of the one before"] += 1
