@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::stress::client::{Client, Target};
 use crate::stress::judge::{Record, Turns, judge};
@@ -51,6 +52,8 @@ const READS: Duration = Duration::from_secs(10);
 pub fn show(options: &Options) -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime can be had: {error}"))?;
+    let asked_to_end = runtime.block_on(async { AskedToEnd::listen() });
+    let mut asked_to_end = asked_to_end.map_err(|error| format!("signals cannot be heard: {error}"))?;
     let wanted = gateway::Ports::wanted(options)?;
     let unheard = |error: std::io::Error| format!("the agent cannot listen on {}: {error}", wanted.agent);
     let listener = TcpListener::bind(wanted.agent);
@@ -79,22 +82,27 @@ pub fn show(options: &Options) -> Result<bool, String> {
     println(table::verdict(&direct, &through));
     if !options.once {
         println(&gateway.invitation());
-        runtime.block_on(asked_to_end());
+        runtime.block_on(asked_to_end.wait());
         println("");
     }
     gateway.end(&runtime);
     Ok(lost_nothing)
 }
 
-/// Ctrl-C, or SIGTERM.
-async fn asked_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut term) => {
-            // Whichever comes: the end is the same.
-            tokio::select! { _ = tokio::signal::ctrl_c() => {}, _ = term.recv() => {} }
-        }
-        Err(_) => drop(tokio::signal::ctrl_c().await),
+/// Ctrl-C, or SIGTERM. Heard from the beginning: whoever ends it amid the load ends the gateway with it, when the load is over.
+struct AskedToEnd {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl AskedToEnd {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        // Whichever comes: the end is the same.
+        tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
     }
 }
 

@@ -579,9 +579,10 @@ REASONS: dict[str, dict[str, int]] = {
     "busy": OF_SESSIONS | {"session_busy": 409, "interrupted": 409},
 }
 # Their requests had reached an agent, or may have.
-MAY_HAVE_RUN = ("upstream_broken", "upstream_timeout", "interrupted")
+MAY_HAVE_RUN = ("upstream_broken", "upstream_timeout", "interrupted", "request_timeout")
 RESERVED = ("/turns", "/json", "/twins")
 STRICT_RATE, STRICT_BURST = 5, 10
+REQUEST_TIMEOUT = 20
 
 
 class Judge:
@@ -714,6 +715,9 @@ class Judge:
         allowed = ALWAYS | REASONS.get(request.kind, {}) | (OF_SESSIONS if request.lane else {})
         if request.do.startswith("break"):
             allowed = allowed | {"upstream_broken": 502}
+        if request.body and request.done - request.sent > REQUEST_TIMEOUT:
+            # This process was kept from sending it.
+            allowed = allowed | {"request_timeout": 408}
         if self._may_be_ended(request):
             allowed = allowed | ENDED
         if self.disturbed(request.sent, request.done):
