@@ -103,6 +103,8 @@ pub struct GuardedBody {
     total: Option<Instant>,
     /// Since when the server owes the next piece.
     owed_since: Option<Instant>,
+    /// Whether it was polled: whoever writes it has written its head then.
+    begun: bool,
 }
 
 #[derive(Debug)]
@@ -132,6 +134,7 @@ impl GuardedBody {
             idle: timeouts.idle,
             total,
             owed_since: None,
+            begun: false,
         }))
     }
 
@@ -193,7 +196,14 @@ impl Body for GuardedBody {
         };
         let exchange = held.permit.exchange();
         exchange.asked_for_more();
+        let begun = std::mem::replace(&mut this.begun, true);
         if let Poll::Ready(by) = exchange.poll_ended(cx) {
+            if !begun {
+                // The head is to go out first: a connection that is closed without a word looks like one that was idle for too long,
+                // and clients repeat what they sent on it.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             // What nobody waits for any more is counted as abandoned.
             if by != EndedBy::Abandoned {
                 held.permit.gates().metrics.interrupted(by.word());

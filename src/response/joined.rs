@@ -55,12 +55,14 @@ pub type AnswerFollower = Follower<Arc<Exchange>, Answered, Piece>;
 pub struct JoinedBody {
     held: Option<(AnswerFollower, Ending)>,
     status: u16,
+    /// Whether it was polled: whoever writes it has written its head then.
+    begun: bool,
 }
 
 impl JoinedBody {
     #[must_use]
     pub fn new(follower: AnswerFollower, ending: Ending, status: u16) -> Self {
-        let mut body = Self { held: Some((follower, ending)), status };
+        let mut body = Self { held: Some((follower, ending)), status, begun: false };
         body.end_if_read();
         body
     }
@@ -86,8 +88,14 @@ impl Body for JoinedBody {
         let this = &mut *self;
         let Some((follower, ending)) = &mut this.held else { return Poll::Ready(None) };
         ending.exchange().asked_for_more();
+        let begun = std::mem::replace(&mut this.begun, true);
         let piece = match follower.poll_piece(cx) {
             Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Err(_))) if !begun => {
+                // The head is to go out first.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Poll::Ready(piece) => piece,
         };
         match piece {
