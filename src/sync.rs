@@ -8,19 +8,19 @@ pub use std::sync::Arc;
 
 /// Atomics that decide who goes on. Those that only count for somebody who looks are the standard library's.
 pub mod atomic {
-    #[cfg(turnwise_loom)]
+    #[cfg(feature = "loom")]
     pub use super::model::AtomicU64;
-    #[cfg(not(turnwise_loom))]
+    #[cfg(not(feature = "loom"))]
     pub use std::sync::atomic::AtomicU64;
     pub use std::sync::atomic::Ordering;
 }
 
-#[cfg(turnwise_loom)]
+#[cfg(feature = "loom")]
 pub use model::Mutex;
-#[cfg(not(turnwise_loom))]
+#[cfg(not(feature = "loom"))]
 pub use parking_lot::Mutex;
 
-#[cfg(turnwise_loom)]
+#[cfg(feature = "loom")]
 mod model {
     use std::sync::atomic::Ordering;
 

@@ -1,12 +1,11 @@
 //! Every order of locks in which the wait queues can be met, up to a few preemptions (`LOOM_MAX_PREEMPTIONS`).
 //!
 //! ```text
-//! RUSTFLAGS='--cfg turnwise_loom' cargo test --release --test loom
+//! cargo test --release --features loom --test loom
 //! ```
 //!
 //! A model holds if in every order nobody waits for ever (loom reports that as a deadlock), no more than the width run
 //! at once, and nothing is left behind.
-#![cfg(turnwise_loom)]
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

@@ -215,7 +215,7 @@ impl Drop for Place {
     }
 }
 
-#[cfg(all(test, not(turnwise_loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use crate::limit::places::FairKey;

@@ -19,9 +19,9 @@ use crate::limit::lane::{Lane, Ticket};
 use crate::sync::{Arc, Mutex};
 
 /// Parts that [`Lanes::for_each_of`] counts.
-#[cfg(not(turnwise_loom))]
+#[cfg(not(feature = "loom"))]
 pub const SHARDS: usize = 64;
-#[cfg(turnwise_loom)]
+#[cfg(feature = "loom")]
 pub const SHARDS: usize = 1;
 
 /// A shard's table is shrunk when it is this much larger than what is in it.
@@ -366,7 +366,7 @@ impl<K, M> Drop for Turn<K, M> {
     }
 }
 
-#[cfg(all(test, not(turnwise_loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use futures_util::FutureExt;

@@ -254,7 +254,7 @@ impl StateStore for Lending {
     }
 }
 
-#[cfg(all(test, not(turnwise_loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 

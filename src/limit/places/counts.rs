@@ -206,7 +206,7 @@ fn place_of(number: usize) -> (usize, usize) {
     (piece, shifted - (FIRST_PIECE << piece))
 }
 
-#[cfg(all(test, not(turnwise_loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use crate::limit::places::FairKey;
