@@ -13,6 +13,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use http::{HeaderName, HeaderValue};
 
 use crate::control::drain::Drained;
+use crate::gateway::collector;
 use crate::gateway::serve::{Ended, serve};
 use crate::telemetry::log::{self, LogFormat};
 use crate::telemetry::requests::{self, LogRequests};
@@ -136,6 +137,11 @@ fn run(arguments: Serve) -> u8 {
         Err(error) => return failed(&error),
     };
     requests::tell(arguments.log_requests);
+    // Sent to its end when everything else has ended, and before the last line is written.
+    let _traces = match collector::start() {
+        Ok(traces) => traces,
+        Err(error) => return failed(&error),
+    };
     match serve(arguments.policy.file, log.dropped()) {
         Ok(Ended::Drained(Drained::Clean)) => OK,
         Ok(Ended::Drained(Drained::Cut(_))) => CUT,

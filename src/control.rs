@@ -24,6 +24,7 @@ use crate::proxy::{JobRunner, Lifecycle, Proxy};
 use crate::response::joined::Answers;
 use crate::server::Stage;
 use crate::server::accept::ConnectionSlots;
+use crate::server::descriptors::max_connections;
 use crate::sync::Mutex;
 use crate::telemetry::metrics::{Metrics, NO_ROUTE};
 use crate::time;
@@ -149,7 +150,7 @@ impl Control {
             admission,
             lifecycle: Arc::default(),
             answers: Arc::default(),
-            slots: Arc::new(ConnectionSlots::new(policy.server.max_connections)),
+            slots: Arc::new(ConnectionSlots::new(max_connections(&policy.server))),
             stage: watch::Sender::new(Stage::Serving),
             drain: drain::Drain::default(),
             pulses: (0..policy.server.workers).map(|_| Pulse::default()).collect(),
@@ -217,7 +218,7 @@ impl Control {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let edition = wire(generation, &policy, &self.admission, &self.servers, &self.tls);
         show_limits(&self.metrics, &policy);
-        self.slots.resize(policy.server.max_connections);
+        self.slots.resize(max_connections(&policy.server));
         self.edition.store(Arc::new(edition));
         if let (Some(jobs), Some(settings)) = (&self.jobs, &policy.background) {
             jobs.configure(settings);

@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod departure;
+pub mod descriptors;
 pub mod http1;
 pub mod http2;
 pub mod inspect;

@@ -1,4 +1,4 @@
-//! What the gateway tells about itself: log lines on stderr, metrics, and their last minutes.
+//! What the gateway tells about itself: log lines on stderr, traces, metrics, and their last minutes.
 
 pub mod buckets;
 pub mod history;
@@ -6,3 +6,4 @@ pub mod log;
 pub mod metrics;
 pub mod reading;
 pub mod requests;
+pub mod traces;

@@ -12,7 +12,7 @@ mod outgoing;
 mod store;
 
 pub use live::Live;
-pub use outgoing::Outgoing;
+pub use outgoing::{Outgoing, to_collector};
 pub use store::{Prepared, Store};
 
 use std::sync::Arc;

@@ -26,7 +26,7 @@ const PLAN: &[(&str, u32, &str)] = &[
     ("policy", 2, "what the file means; knows HTTP's words and no state"),
     ("limit", 2, "the mechanisms of waiting; knows neither HTTP nor the policy"),
     ("config", 1, "the file as written, with the place of every key"),
-    ("telemetry", 0, "names of metrics and the form of log lines; knows nothing of what is measured"),
+    ("telemetry", 1, "names of metrics, the form of log lines and of spans; knows nothing of what is measured"),
     ("sync", 0, "the locks, so that a model checker can replace them"),
     ("time", 0, "the one clock"),
 ];

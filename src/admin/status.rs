@@ -62,7 +62,7 @@ pub(super) fn status(control: &Control) -> Value {
         "upstreams": upstreams(control),
         "sessions": { "active": admission.sessions.active(), "waiting": admission.sessions.waiting() },
         "connections": control.open_connections(),
-        "max_connections": edition.policy.server.max_connections,
+        "max_connections": control.slots.limit(),
         "refused": refused(control),
         "permit_leaks": control.metrics.permit_leaks.get(),
         "jobs": super::jobs::summary(control),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::IntCounterVec;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -20,6 +21,8 @@ use crate::control::Control;
 use crate::control::drain::Drained;
 use crate::policy::{Listener, compile};
 use crate::server::accept::{Door, listen};
+use crate::server::descriptors::raise_limit;
+use crate::telemetry::traces::{self, Spans};
 use crate::time;
 use crate::upstream::connect::Tcp;
 
@@ -66,6 +69,7 @@ pub enum Ended {
 /// [`StartError`]; nothing listens then.
 pub fn serve(file: PathBuf, dropped_lines: ErrorCounter) -> Result<Ended, StartError> {
     let compiled = compile::load(&file).map_err(StartError::Policy)?;
+    raise_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(run(file, compiled, dropped_lines));
     runtime.shutdown_background();
@@ -190,10 +194,22 @@ async fn sweep(control: Arc<Control>, dropped_lines: ErrorCounter) {
         control.answers.sweep(time::now());
         let dropped = &control.metrics.log_lines_dropped;
         dropped.inc_by((dropped_lines.dropped_lines() as u64).saturating_sub(dropped.get()));
+        note_spans(&control.metrics.trace_spans);
         for leak in ledger.audit(&control.admission) {
             control.metrics.permit_leaks.inc_by(leak.count as u64);
             let Leak { what, route, request_id, count } = leak;
             tracing::error!(what, %route, request_id, count, "nobody holds what is taken: this is a fault of the gateway");
+        }
+    }
+}
+
+/// What became of spans so far. Where there are no traces, there is nothing of them in the metrics.
+fn note_spans(counters: &IntCounterVec) {
+    let Spans { exported, failed, dropped } = traces::spans();
+    if exported + failed + dropped > 0 {
+        for (outcome, count) in [("exported", exported), ("failed", failed), ("dropped", dropped)] {
+            let counter = counters.with_label_values(&[outcome]);
+            counter.inc_by(count.saturating_sub(counter.get()));
         }
     }
 }

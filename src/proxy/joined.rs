@@ -73,10 +73,13 @@ pub(super) fn set_apart(proxy: &Proxy, received: &mut Received) -> Ending {
     let client = received.ending.exchange();
     let work =
         Exchange::new(client.request_id.clone(), client.route.clone(), Method::clone(&client.method), client.client);
-    let work = Arc::new(work);
+    let work = Arc::new(match client.story() {
+        Some(story) => work.told(story.clone()),
+        None => work,
+    });
     client.set_work(work.clone());
     let entry = proxy.admission.roll.enter(work.clone());
-    let ending = Ending::uncounted(work, received.ending.metrics().clone(), entry);
+    let ending = Ending::of_work(work, received.ending.metrics().clone(), entry);
     std::mem::replace(&mut received.ending, ending)
 }
 

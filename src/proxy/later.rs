@@ -140,7 +140,10 @@ fn new_job(
         headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&id.to_string()).expect("hexadecimal digits"));
     }
     headers.insert(X_REQUEST_ID, exchange.request_id.as_value().clone());
-    continue_trace(&mut headers);
+    match exchange.story().and_then(|story| story.trace()) {
+        Some(trace) => trace.hand_on(&mut headers),
+        None => continue_trace(&mut headers),
+    }
     let request = Kept {
         method: head.method.clone(),
         uri: head.uri.clone(),
@@ -163,7 +166,7 @@ pub(super) fn tell(proxy: Arc<Proxy>, request: Request<Incoming>, peer: &Peer) -
     let (head, body, client) = Proxy::dissect(&edition, request, peer);
     let name = crate::telemetry::metrics::NO_ROUTE.into();
     let exchange = Exchange::new(RequestId::of(&head.headers), name, head.method.clone(), client);
-    let exchange = Arc::new(noted(exchange));
+    let exchange = Arc::new(noted(exchange, &head.headers));
     *peer.current.lock() = Some(exchange.clone());
     let entry = proxy.admission.roll.enter(exchange.clone());
     let mut ending = Ending::new(exchange.clone(), proxy.unrouted.clone(), entry);

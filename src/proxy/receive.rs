@@ -19,11 +19,12 @@ use crate::request::RequestId;
 use crate::request::client_address::{Client, client_address};
 use crate::request::exchange::Exchange;
 use crate::request::framing::{check_head, host, whole_number};
+use crate::request::story::Story;
 use crate::response::ending::Ending;
 use crate::response::refusal::Refusal;
 use crate::sync::Mutex;
 use crate::telemetry::metrics::NO_ROUTE;
-use crate::telemetry::requests;
+use crate::telemetry::{requests, traces};
 use crate::upstream::fields::Hop;
 
 /// The other end of a connection, as its listener knows it.
@@ -114,7 +115,7 @@ impl Proxy {
             None => (NO_ROUTE.into(), self.unrouted.clone()),
         };
         let exchange = Exchange::new(RequestId::of(&head.headers), name, head.method.clone(), client);
-        let exchange = Arc::new(noted(exchange));
+        let exchange = Arc::new(noted(exchange, &head.headers));
         *peer.current.lock() = Some(exchange.clone());
         let ending = Ending::new(exchange.clone(), metrics, self.admission.roll.enter(exchange));
         match (route, refusal) {
@@ -181,10 +182,11 @@ pub(super) fn route(edition: &Edition, head: &Head) -> Result<usize, Refusal> {
 /// Which requests are told of in the log, where not all are: by their ids, which clients may choose.
 static CHANCE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// Has it told of in the log, if it is one that is.
-pub(super) fn noted(exchange: Exchange) -> Exchange {
-    let is_told = requests::notes(|| CHANCE.hash_one(exchange.request_id.as_value()));
-    if is_told { exchange.told() } else { exchange }
+/// Has it told of in the log and in a trace, if it is one that is.
+pub(super) fn noted(exchange: Exchange, headers: &HeaderMap) -> Exchange {
+    let is_logged = requests::notes(|| CHANCE.hash_one(exchange.request_id.as_value()));
+    let trace = traces::begin(headers, &exchange.method, &exchange.route, exchange.client, exchange.arrived);
+    if is_logged || trace.is_some() { exchange.told(Arc::new(Story::new(is_logged, trace))) } else { exchange }
 }
 
 /// A body whose length is known is refused before it is sent.

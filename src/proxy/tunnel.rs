@@ -33,10 +33,13 @@ pub(super) fn start(
         let exchange = permit.exchange().clone();
         let timeouts = permit.gates().policy.timeouts;
         let carried = async {
-            let (Ok(downstream), Some((tunnel, slot))) = (downstream.await, upstream) else { return };
+            let (Ok(downstream), Some((tunnel, slot, call))) = (downstream.await, upstream) else { return };
             let Tunnel { stream, open } = tunnel;
             let ended = carry(TokioIo::new(downstream), stream, timeouts.idle).await;
             tracing::debug!(?ended, "an upgraded connection ended");
+            if let (Ok(()), Some(call)) = (ended, call) {
+                call.completed();
+            }
             drop((open, slot));
         };
         tokio::select! {

@@ -105,8 +105,8 @@ pub struct Exchange {
     is_refused: AtomicBool,
     /// The client was given the head of an answer before there was one.
     aloud: AtomicBool,
-    /// Of those that the log tells of.
-    story: Option<Box<Story>>,
+    /// Of those that the log or a trace tells of.
+    story: Option<Arc<Story>>,
     /// The work whose answer it shares.
     shares: OnceLock<Arc<Exchange>>,
 }
@@ -148,17 +148,17 @@ impl Exchange {
         }
     }
 
-    /// With what is noted of it for the log.
+    /// With what is noted of it.
     #[must_use]
-    pub fn told(mut self) -> Self {
-        self.story = Some(Box::default());
+    pub fn told(mut self, story: Arc<Story>) -> Self {
+        self.story = Some(story);
         self
     }
 
     /// What is noted of it, if anything is.
     #[must_use]
-    pub fn story(&self) -> Option<&Story> {
-        self.story.as_deref()
+    pub fn story(&self) -> Option<&Arc<Story>> {
+        self.story.as_ref()
     }
 
     fn nanos(&self, at: Instant) -> u64 {

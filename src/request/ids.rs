@@ -6,12 +6,12 @@ use std::fmt;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
+
 /// Longest request id that is kept, in octets.
 const MAX_REQUEST_ID: usize = 128;
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What a request is called in logs, problems and at the upstream. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]

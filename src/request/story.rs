@@ -1,4 +1,5 @@
-//! What is noted of one request, for those that are told of in the log when they end. Of the others nothing is noted.
+//! What is noted of one request, for those that have a line in the log when they end or are part of a trace. Of the others
+//! nothing is noted.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -8,10 +9,13 @@ use sha2::{Digest, Sha256};
 
 use crate::request::session_key::SessionKey;
 use crate::sync::Mutex;
+use crate::telemetry::traces::Trace;
 
-/// See the module.
+/// See the module. Work that is done for several clients has that of the first.
 #[derive(Debug, Default)]
 pub struct Story {
+    is_logged: bool,
+    trace: Option<Trace>,
     session: OnceLock<String>,
     stays: Mutex<Vec<Stay>>,
     server: OnceLock<Arc<str>>,
@@ -31,6 +35,23 @@ pub struct Stay {
 }
 
 impl Story {
+    /// For a line in the log, a trace, or both.
+    #[must_use]
+    pub fn new(is_logged: bool, trace: Option<Trace>) -> Self {
+        Self { is_logged, trace, ..Self::default() }
+    }
+
+    /// Whether the log may have a line of it.
+    #[must_use]
+    pub fn is_logged(&self) -> bool {
+        self.is_logged
+    }
+
+    #[must_use]
+    pub fn trace(&self) -> Option<&Trace> {
+        self.trace.as_ref()
+    }
+
     /// Notes whose request it is: 16 digits of the key's SHA-256, never the key.
     pub fn in_session(&self, key: &SessionKey) {
         self.session.get_or_init(|| {
@@ -40,7 +61,12 @@ impl Story {
     }
 
     pub fn stayed(&self, stay: Stay) {
-        self.stays.lock().push(stay);
+        if let Some(trace) = &self.trace {
+            trace.waited(stay.queue, stay.since, stay.took);
+        }
+        if self.is_logged {
+            self.stays.lock().push(stay);
+        }
     }
 
     /// Notes the server that has it; of several tries the first that got so far.

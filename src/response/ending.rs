@@ -8,10 +8,21 @@ use crate::request::exchange::{EndedBy, Exchange};
 use crate::request::story::Story;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::telemetry::requests;
+use crate::telemetry::traces::{Outcome, Trace};
 use crate::time;
 
 /// The code of a request whose client left before it had its answer (nginx's word for it).
 const CLIENT_LEFT: u16 = 499;
+
+/// Whose end it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Request,
+    /// A try of a job, whose request was counted when it was accepted.
+    Job,
+    /// Work for several clients, each of which is counted for itself.
+    Work,
+}
 
 /// Counts one request when it is dropped. Unless it was told that the client got its answer, the client had left.
 #[derive(Debug)]
@@ -19,23 +30,35 @@ pub struct Ending {
     exchange: Arc<Exchange>,
     metrics: Arc<RouteMetrics>,
     code: u16,
-    /// The work that several clients share is no request of its own: each of them is counted.
-    counts: bool,
+    whose: Whose,
     on_the_roll: Option<RollEntry>,
 }
 
 impl Ending {
     #[must_use]
     pub fn new(exchange: Arc<Exchange>, metrics: Arc<RouteMetrics>, entry: RollEntry) -> Self {
-        Self { exchange, metrics, code: CLIENT_LEFT, counts: true, on_the_roll: Some(entry) }
+        Self::of(Whose::Request, exchange, metrics, entry)
     }
 
-    /// For work that is done for others, who have endings of their own.
+    fn of(whose: Whose, exchange: Arc<Exchange>, metrics: Arc<RouteMetrics>, entry: RollEntry) -> Self {
+        Self { exchange, metrics, code: CLIENT_LEFT, whose, on_the_roll: Some(entry) }
+    }
+
+    /// For work that is done for several clients, who have endings of their own. It is counted nowhere.
     #[must_use]
-    pub fn uncounted(exchange: Arc<Exchange>, metrics: Arc<RouteMetrics>, entry: RollEntry) -> Self {
-        let mut ending = Self::new(exchange, metrics, entry);
-        ending.counts = false;
-        ending
+    pub fn of_work(exchange: Arc<Exchange>, metrics: Arc<RouteMetrics>, entry: RollEntry) -> Self {
+        Self::of(Whose::Work, exchange, metrics, entry)
+    }
+
+    /// For one try of a job. It is counted nowhere, and has a span of its own.
+    #[must_use]
+    pub fn of_job(exchange: Arc<Exchange>, metrics: Arc<RouteMetrics>, entry: RollEntry) -> Self {
+        Self::of(Whose::Job, exchange, metrics, entry)
+    }
+
+    /// What is noted of the request that ends with this.
+    fn story(&self) -> Option<&Story> {
+        self.exchange.story().filter(|_| self.whose != Whose::Work).map(|story| &**story)
     }
 
     #[must_use]
@@ -56,10 +79,10 @@ impl Ending {
     /// The gateway has answered with `status` itself, and why.
     pub fn refused(&mut self, status: u16, reason: &'static str, ended_by: Option<EndedBy>) {
         self.answered(status);
-        if self.counts {
-            if let Some(story) = self.exchange.story() {
-                story.refused(reason);
-            }
+        if let Some(story) = self.story() {
+            story.refused(reason);
+        }
+        if self.whose == Whose::Request {
             self.metrics.rejected(reason);
             ended_by.into_iter().for_each(|by| self.metrics.interrupted(by.word()));
         }
@@ -67,14 +90,14 @@ impl Ending {
 
     /// A piece of the answer's body goes out.
     pub fn sent(&self, bytes: usize) {
-        if let Some(story) = self.exchange.story() {
+        if let Some(story) = self.story() {
             story.sent(bytes as u64);
         }
     }
 
     /// The answer breaks off.
     pub fn cut(&mut self, status: u16, why: &'static str) {
-        if let Some(story) = self.exchange.story() {
+        if let Some(story) = self.story() {
             story.cut(why);
         }
         self.answered(status);
@@ -89,22 +112,53 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if !self.counts {
-            return;
-        }
-        self.metrics.ended(&self.exchange.method, self.code);
         let took = time::now().saturating_duration_since(self.exchange.arrived);
-        self.metrics.duration.observe(took.as_secs_f64());
-        if let Some(story) = self.exchange.story()
-            && requests::tells(self.code, story.why_cut().is_none())
-        {
-            tell(&self.exchange, story, self.code, took);
+        if self.whose == Whose::Request {
+            self.metrics.ended(&self.exchange.method, self.code);
+            self.metrics.duration.observe(took.as_secs_f64());
+        }
+        let Some(story) = self.story() else { return };
+        let ended_by = ended_by(story, self.code);
+        if story.is_logged() && requests::tells(self.code, story.why_cut().is_none()) {
+            tell(&self.exchange, story, self.code, ended_by, took);
+        }
+        if let Some(trace) = story.trace() {
+            end_trace(&self.exchange, story, trace, self.code, ended_by, took);
         }
     }
 }
 
+/// Who ended it, in one word.
+fn ended_by(story: &Story, status: u16) -> &'static str {
+    match (story.why_cut(), story.reason()) {
+        (Some(why), _) => why,
+        (None, Some(_)) => "gateway",
+        (None, None) if status == CLIENT_LEFT => "client",
+        (None, None) => "upstream",
+    }
+}
+
+fn end_trace(exchange: &Exchange, story: &Story, trace: &Trace, status: u16, ended_by: &'static str, took: Duration) {
+    // The spans of a server's work stand in the trace of the first who wanted its answer.
+    if let Some(work) = exchange.work().story()
+        && !std::ptr::eq(&**work, story)
+        && let Some(other) = work.trace()
+    {
+        trace.shares(other);
+    }
+    let outcome = Outcome {
+        status,
+        reason: story.reason(),
+        ended_by,
+        is_cut: story.why_cut().is_some(),
+        session: story.session(),
+        request_id: exchange.request_id.as_str(),
+    };
+    trace.end(outcome, took);
+}
+
 /// The line of one request in the log. No path, no field and no key of it: they may hold secrets.
-fn tell(exchange: &Exchange, story: &Story, status: u16, took: Duration) {
+fn tell(exchange: &Exchange, story: &Story, status: u16, ended_by: &str, took: Duration) {
     let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
     let (mut turn, mut rate, mut place, mut server) = (None, None, None, None);
     for stay in story.stays() {
@@ -116,12 +170,6 @@ fn tell(exchange: &Exchange, story: &Story, status: u16, took: Duration) {
         };
         *total = Some(total.unwrap_or(0.0) + millis(stay.took));
     }
-    let ended_by = match (story.why_cut(), story.reason()) {
-        (Some(why), _) => why,
-        (None, Some(_)) => "gateway",
-        (None, None) if status == CLIENT_LEFT => "client",
-        (None, None) => "upstream",
-    };
     let (received, sent) = story.bytes();
     tracing::info!(
         request_id = %exchange.request_id,
@@ -141,6 +189,7 @@ fn tell(exchange: &Exchange, story: &Story, status: u16, took: Duration) {
         upstream_ms = millis(exchange.work().upstream_took()),
         bytes_received = received,
         bytes_sent = sent,
+        trace_id = story.trace().map(Trace::id),
         "request"
     );
 }

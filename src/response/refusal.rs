@@ -186,6 +186,7 @@ impl Refusal {
             Self::Failed(failure) => match failure {
                 Failure::Unavailable => &UPSTREAM_UNAVAILABLE,
                 Failure::NoRoom => &QUEUE_TIMEOUT,
+                Failure::NoDescriptor => &QUEUE_FULL,
                 Failure::Connect => &UPSTREAM_CONNECT,
                 Failure::NoAddress => &UPSTREAM_NO_ADDRESS,
                 Failure::Broken => &UPSTREAM_BROKEN,
@@ -419,6 +420,7 @@ fn failure_detail(failure: Failure) -> &'static str {
     match failure {
         Failure::Unavailable => "No server of the upstream is healthy.",
         Failure::NoRoom => "No server of the upstream had room within limits.queue_timeout.",
+        Failure::NoDescriptor => "The gateway has no file descriptor left for a connection to the server.",
         Failure::Connect => "The connection to the server was refused or reset, or the server is unreachable.",
         Failure::NoAddress => "The server's name could not be resolved.",
         Failure::ConnectTimeout => "The server took no connection within the upstream's connect_timeout.",
@@ -473,6 +475,7 @@ mod tests {
             Refusal::Rejected(Rejection::KeyTableFull { retry_after: Duration::ZERO }),
             Refusal::Failed(Failure::Unavailable),
             Refusal::Failed(Failure::NoRoom),
+            Refusal::Failed(Failure::NoDescriptor),
             Refusal::Draining,
         ] {
             let id = RequestId::of(&HeaderMap::new());

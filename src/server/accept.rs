@@ -80,6 +80,12 @@ impl ConnectionSlots {
         *current = limit;
     }
 
+    /// How many there are in all.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        *self.limit.lock()
+    }
+
     async fn slot(self: &Arc<Self>) -> Option<ConnectionSlot> {
         let permit = self.free.clone().acquire_owned().await.ok()?;
         Some(ConnectionSlot { slots: self.clone(), permit: Some(permit) })

@@ -223,6 +223,12 @@ impl Plan {
         if is_json && !self.headers.contains_key(header::CONTENT_TYPE) {
             request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
+        for value in request.headers_mut().values_mut() {
+            if let Some(template) = value.to_str().ok().filter(|text| text.contains('{')) {
+                *value =
+                    HeaderValue::try_from(filled(template)).map_err(|_| "a filled -H is no field value".to_owned())?;
+            }
+        }
         if let Some((name, value)) = session_header {
             let value = HeaderValue::try_from(value).map_err(|_| "the session is no field value".to_owned())?;
             request.headers_mut().insert(name, value);
@@ -249,7 +255,7 @@ impl Plan {
         *request.uri_mut() = uri.parse().map_err(|error| format!("`{uri}` is no path: {error}"))?;
         *request.method_mut() = method;
         *request.headers_mut() = self.headers.clone();
-        request.headers_mut().insert(header::HOST, self.target.host.clone());
+        request.headers_mut().entry(header::HOST).or_insert_with(|| self.target.host.clone());
         Ok(request)
     }
 }

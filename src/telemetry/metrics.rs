@@ -40,6 +40,7 @@ pub struct Metrics {
     pub interrupted: IntCounterVec,
     pub permit_leaks: IntCounter,
     pub log_lines_dropped: IntCounter,
+    pub trace_spans: IntCounterVec,
     pub sessions_active: IntGauge,
     pub rate_limit_keys: IntGauge,
     pub upstream_healthy: IntGaugeVec,
@@ -134,6 +135,11 @@ impl Metrics {
             log_lines_dropped: r.counter(
                 "turnwise_log_lines_dropped_total",
                 "Log lines that were not written because stderr was too slow.",
+            ),
+            trace_spans: r.counters(
+                "turnwise_trace_spans_total",
+                "Spans of traces: exported, failed (the collector did not take them), dropped (too many waited).",
+                &["outcome"],
             ),
             permit_leaks: r.counter(
                 "turnwise_permit_leaks_total",

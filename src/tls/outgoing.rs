@@ -1,5 +1,6 @@
 //! TLS with servers.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -9,6 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::files::Reader;
 use super::live::Live;
 use super::{HTTP_1_1, HTTP_2, Unusable, provider};
+use crate::config::Position;
 use crate::policy::{Identity, NamedFile, UpstreamTls};
 
 /// How TLS is spoken with the servers of an upstream.
@@ -70,6 +72,18 @@ pub(super) fn read(wanted: &Wanted, files: Reader<'_>) -> Result<ClientConfig, U
     };
     config.alpn_protocols = vec![if wanted.http2 { HTTP_2 } else { HTTP_1_1 }.to_vec()];
     Ok(config)
+}
+
+/// How TLS is spoken with a collector of telemetry, whose files are named outside of the policy. They are read once.
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn to_collector(ca: Option<&Path>, identity: Option<(&Path, &Path)>) -> Result<ClientConfig, String> {
+    let named = |path: &Path| NamedFile { path: path.to_owned(), at: Position::START, key: "".into() };
+    let identity = identity.map(|(cert, key)| Identity { cert: named(cert), key: named(key) });
+    let tls = UpstreamTls { ca: ca.map(named), identity, server_name: None };
+    read(&Wanted { tls, http2: false }, Reader { folder: Path::new("") })
+        .map_err(|unusable| format!("{}: {}", unusable.file.path.display(), unusable.why))
 }
 
 /// Without any, no server can be trusted; each attempt to connect then says so.

@@ -55,6 +55,14 @@ impl std::fmt::Display for Unresolved {
 
 impl std::error::Error for Unresolved {}
 
+/// Whether no connection came about because the process, or the system, has no file descriptor left.
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
+    // EMFILE and ENFILE, which have the same numbers on every Unix.
+    let exhausted = |error: &io::Error| matches!(error.raw_os_error(), Some(24 | 23));
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Unresolved>());
+    exhausted(error) || inner.is_some_and(|Unresolved(inner)| exhausted(inner))
+}
+
 /// Whether no connection came about because the server's name has no address.
 pub(super) fn is_unresolved(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|error| error.is::<Unresolved>())

@@ -9,6 +9,8 @@ pub enum Failure {
     Unavailable,
     /// No server with room within `limits.queue_timeout`.
     NoRoom,
+    /// The gateway had no file descriptor for a connection within `connect_timeout`. No fault of the server.
+    NoDescriptor,
     /// Refused, reset or unreachable, after the retries.
     Connect,
     /// Its name could not be resolved, after the retries.
@@ -37,14 +39,22 @@ impl Failure {
             Self::Broken => Some("broken"),
             Self::ResponseTimeout => Some("response_timeout"),
             Self::TotalTimeout => Some("total_timeout"),
-            Self::NoRoom | Self::Upload(_) => None,
+            Self::NoRoom | Self::NoDescriptor | Self::Upload(_) => None,
         }
     }
 
     /// Whether the server certainly has not begun to work on the request.
     #[must_use]
     pub fn is_unprocessed(self) -> bool {
-        matches!(self, Self::Unavailable | Self::NoRoom | Self::Connect | Self::NoAddress | Self::ConnectTimeout)
+        matches!(
+            self,
+            Self::Unavailable
+                | Self::NoRoom
+                | Self::NoDescriptor
+                | Self::Connect
+                | Self::NoAddress
+                | Self::ConnectTimeout
+        )
     }
 
     /// Whether it counts towards the server's ejection.

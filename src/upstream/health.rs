@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::policy::HealthCheck;
 use crate::upstream::Upstream;
-use crate::upstream::connect::{Dial, open};
+use crate::upstream::connect::{Dial, Stream, is_exhausted, open};
 use crate::upstream::server::Server;
 
 /// Checks all servers of `upstream` for ever, each on its own. Cancel safe: drop it to stop.
@@ -32,7 +32,8 @@ async fn watch(upstream: &Upstream, server: &Server, health: &HealthCheck, dial:
         ticks.tick().await;
         let passed =
             tokio::time::timeout(health.timeout, passes(server, &health.path, upstream.policy.http2, dial)).await;
-        let passed = passed.unwrap_or(false);
+        // Nothing was learnt of the server where the gateway has no descriptor left.
+        let Some(passed) = passed.unwrap_or(Some(false)) else { continue };
         if let Some(healthy) = server.checked(passed, health.healthy_after, health.unhealthy_after) {
             // Whoever waits for a slot there must hear of it.
             upstream.shared.slot_came_back.notify_waiters();
@@ -45,9 +46,16 @@ async fn watch(upstream: &Upstream, server: &Server, health: &HealthCheck, dial:
     }
 }
 
-/// Whether the server answers with a status below 400.
-async fn passes(server: &Server, path: &str, http2: bool, dial: &dyn Dial) -> bool {
-    let Ok(stream) = open(dial, server).await else { return false };
+/// Whether the server answers with a status below 400. `None`: it could not be asked.
+async fn passes(server: &Server, path: &str, http2: bool, dial: &dyn Dial) -> Option<bool> {
+    match open(dial, server).await {
+        Ok(stream) => Some(passes_on(stream, server, path, http2).await),
+        Err(error) if is_exhausted(&error) => None,
+        Err(_) => Some(false),
+    }
+}
+
+async fn passes_on(stream: Box<dyn Stream>, server: &Server, path: &str, http2: bool) -> bool {
     let stream = TokioIo::new(stream);
     let Some(request) = request(server, path, http2) else { return false };
     if http2 {

@@ -14,15 +14,19 @@ use crate::admission::{Permit, RouteGates};
 use crate::request::exchange::{Exchange, GivenUp, Phase};
 use crate::request::session_key::SessionKey;
 use crate::request::story::Stay;
+use crate::telemetry::traces::Call;
 use crate::time;
 use crate::upstream::Upstream;
 use crate::upstream::balance::{NoServer, Slot, Wanted};
-use crate::upstream::connect::is_unresolved;
+use crate::upstream::connect::{is_exhausted, is_unresolved};
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::response_framing;
 use crate::upstream::pool::{Broken, Lease, Pools, SendFailed, Tunnel};
 use crate::upstream::server::Server;
 use crate::upstream::upload::Upload;
+
+/// How long to leave the system alone when it has no descriptor to spare.
+const UNTIL_A_DESCRIPTOR: Duration = Duration::from_millis(20);
 
 /// The server's answer as it comes, with the connection and the slot that it needs.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct Answer {
     slot: Slot,
     upload: Arc<Exchange>,
     upstream: Arc<Upstream>,
+    /// Its span, until the answer has ended.
+    call: Option<Box<Call>>,
 }
 
 impl Answer {
@@ -41,10 +47,10 @@ impl Answer {
         self.lease.as_ref().is_some_and(Lease::can_switch)
     }
 
-    /// The connection for an upgraded protocol, and the slot that it keeps.
+    /// The connection for an upgraded protocol, the slot that it keeps, and its span.
     #[must_use]
-    pub fn into_upgraded(self) -> Option<(Tunnel, Slot)> {
-        Some((self.lease?.switch()?, self.slot))
+    pub fn into_upgraded(self) -> Option<(Tunnel, Slot, Option<Box<Call>>)> {
+        Some((self.lease?.switch()?, self.slot, self.call))
     }
 
     /// Notes that the server owes the next piece for too long.
@@ -76,6 +82,9 @@ impl Body for Answer {
         // A connection whose request was not taken to its end has a rest of it under way: it is closed.
         if ended && let Some(lease) = this.lease.take() {
             release(lease, &this.upload);
+            if let Some(call) = this.call.take() {
+                call.completed();
+            }
         }
         frame
     }
@@ -183,7 +192,7 @@ impl Upstream {
                 let server = slot.server().id;
                 let last = tried.len() as u32 + 1 >= retry.attempts;
                 let spare = if last || !self.retries_statuses() { None } else { request.as_deref().and_then(again) };
-                match self.try_once(&pools, &mut request, slot, &course).await {
+                match self.try_once(&pools, &mut request, slot, &course, tried.len()).await {
                     Tried::Answered(head) => match spare {
                         Some(spare) if self.retries(head.status().as_u16()) && !course.is_left() => {
                             request = Some(spare)
@@ -238,7 +247,9 @@ impl Upstream {
         request: &mut Option<Box<Request<Upload>>>,
         slot: Slot,
         course: &Course,
+        tries: usize,
     ) -> Tried {
+        let call = self.call(slot.server(), course, tries);
         // A kept connection may be closed by the server in the moment of its use; that is no failure as long as nothing
         // was written, and costs no try.
         let mut kept = pools.reuse(slot.server(), &self.policy);
@@ -250,12 +261,15 @@ impl Upstream {
                 Some(lease) => lease,
                 None => match Box::pin(self.connect(pools, slot.server())).await {
                     Ok(lease) => lease,
-                    Err(failure) => return Tried::Unsent(self.blame(slot.server(), failure)),
+                    Err(failure) => return Tried::Unsent(self.blame(slot.server(), note(failure, call))),
                 },
             };
-            let Some(whole) = request.take() else { return Tried::Failed(Failure::Broken) };
+            let Some(mut whole) = request.take() else { return Tried::Failed(Failure::Broken) };
             if let Some(story) = course.exchange.story() {
                 story.sent_to(&slot.server().url);
+            }
+            if let Some(call) = &call {
+                call.hand_on(whole.headers_mut());
             }
             if !course.exchange.begin() {
                 // Somebody has ended it, and whoever polls this is about to hear of it.
@@ -268,23 +282,29 @@ impl Upstream {
             match (Awaited { head, upstream: self, server: slot.server(), course }).await {
                 Ok(head) => {
                     let took = time::now().saturating_duration_since(sent_at);
-                    return self.answered(head, lease, slot, took, &course.exchange);
+                    return self.answered(head, lease, slot, took, &course.exchange, call);
                 }
                 Err(failed) => match self.unsent(failed, slot.server(), course) {
                     // A new connection that takes nothing is no connection.
                     Ok(unsent) if !is_kept => {
                         *request = Some(unsent);
-                        return Tried::Unsent(self.blame(slot.server(), Failure::Connect));
+                        return Tried::Unsent(self.blame(slot.server(), note(Failure::Connect, call)));
                     }
                     Ok(unsent) => {
                         *request = Some(unsent);
                         // A shared connection that takes no more requests is not asked twice.
                         kept = if self.policy.http2 { None } else { pools.reuse(slot.server(), &self.policy) };
                     }
-                    Err(failure) => return Tried::Failed(failure),
+                    Err(failure) => return Tried::Failed(note(failure, call)),
                 },
             }
         }
+    }
+
+    /// The span of one try, where there is a trace.
+    fn call(&self, server: &Server, course: &Course, tries: usize) -> Option<Box<Call>> {
+        let trace = course.exchange.story()?.trace()?;
+        trace.call(&course.exchange.method, &self.policy.name, &server.host, server.port, tries).map(Box::new)
     }
 
     /// The request, if the server certainly has not seen it and somebody still wants its answer.
@@ -305,8 +325,22 @@ impl Upstream {
     }
 
     async fn connect(&self, pools: &Pools, server: &Arc<Server>) -> Result<Lease, Failure> {
-        match tokio::time::timeout(self.policy.connect_timeout, pools.connect(server, &self.policy)).await {
+        let mut exhausted = false;
+        let connecting = async {
+            loop {
+                match pools.connect(server, &self.policy).await {
+                    // One comes back with the next connection that is closed.
+                    Err(error) if is_exhausted(&error) => {
+                        exhausted = true;
+                        tokio::time::sleep(UNTIL_A_DESCRIPTOR).await;
+                    }
+                    connected => return connected,
+                }
+            }
+        };
+        match tokio::time::timeout(self.policy.connect_timeout, connecting).await {
             Ok(Ok(lease)) => Ok(lease),
+            Err(_) if exhausted => Err(Failure::NoDescriptor),
             Ok(Err(error)) => {
                 tracing::debug!(%error, server = %server.url, "a server could not be reached");
                 Err(if is_unresolved(&error) { Failure::NoAddress } else { Failure::Connect })
@@ -322,12 +356,16 @@ impl Upstream {
         slot: Slot,
         took: Duration,
         exchange: &Arc<Exchange>,
+        mut call: Option<Box<Call>>,
     ) -> Tried {
         self.metrics.duration.observe(took.as_secs_f64());
         exchange.set_upstream_took(took);
         // Over HTTP/1 it could not have been read.
         if self.policy.http2 && response_framing(head.headers()).is_err() {
-            return Tried::Failed(self.blame(slot.server(), Failure::Broken));
+            return Tried::Failed(self.blame(slot.server(), note(Failure::Broken, call)));
+        }
+        if let Some(call) = &mut call {
+            call.answered(head.status().as_u16());
         }
         // One that answers too late has not succeeded.
         if exchange.given_up().is_none() {
@@ -337,11 +375,14 @@ impl Upstream {
         let lease = if lease.has_ended() && head.status() != StatusCode::SWITCHING_PROTOCOLS {
             // No body to wait for: the connection is free now.
             release(lease, exchange);
+            if let Some(call) = call.take() {
+                call.completed();
+            }
             None
         } else {
             Some(lease)
         };
-        let answer = Answer { lease, slot, upload: exchange.clone(), upstream: self.clone() };
+        let answer = Answer { lease, slot, upload: exchange.clone(), upstream: self.clone(), call };
         Tried::Answered(Box::new(head.map(|()| answer)))
     }
 
@@ -407,6 +448,14 @@ impl<F: Future> Future for Awaited<'_, F> {
         }
         Poll::Pending
     }
+}
+
+/// Notes in the span of a try why it came to nothing.
+fn note(failure: Failure, call: Option<Box<Call>>) -> Failure {
+    if let Some(call) = call {
+        call.failed(failure.kind().unwrap_or("upload"));
+    }
+    failure
 }
 
 /// Lets go of a connection whose answer has ended. With the rest of a request under way it is closed, and a stream of a

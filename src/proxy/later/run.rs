@@ -17,10 +17,12 @@ use crate::background::job::{Answer, Attempt, Request, Tried};
 use crate::background::{Run, Stop, Why, retry};
 use crate::request::RequestId;
 use crate::request::exchange::{EndedBy, Exchange};
+use crate::request::story::Story;
 use crate::response::body::{BodyCut, ProxyBody};
 use crate::response::ending::Ending;
 use crate::response::job::keep;
 use crate::response::refusal::Refusal;
+use crate::telemetry::traces;
 use crate::time::LazyTimer;
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::Hop;
@@ -104,10 +106,14 @@ fn resume(proxy: &Proxy, request: Request) -> Result<Box<Received>, Refusal> {
     let gates = &edition.gates[route];
     let request_id = RequestId::of(&head.headers);
     let exchange = Exchange::new(request_id, gates.policy.name.clone(), head.method.clone(), request.client);
-    let exchange = Arc::new(exchange);
+    let trace = traces::begin_job(&head.headers, &exchange.method, &exchange.route, exchange.client, exchange.arrived);
+    let exchange = Arc::new(match trace {
+        Some(trace) => exchange.told(Arc::new(Story::new(false, Some(trace)))),
+        None => exchange,
+    });
     let entry = proxy.admission.roll.enter(exchange.clone());
     // Its client was counted when the job was accepted.
-    let ending = Ending::uncounted(exchange, gates.metrics.clone(), entry);
+    let ending = Ending::of_job(exchange, gates.metrics.clone(), entry);
     let fair = fair_key(edition.policy.limits.fair_by.as_ref(), request.client, &head.headers);
     Ok(Box::new(Received { edition, route, head, body: None, ending, fair }))
 }
@@ -205,7 +211,7 @@ fn refused(refusal: &Refusal, answer: Answer, stop: &Stop) -> Attempt {
             Failure::Broken | Failure::ResponseTimeout | Failure::TotalTimeout => {
                 Attempt::Failed { answer, error, asked: None, is_down: false }
             }
-            Failure::NoRoom => Attempt::Postponed { asked: SOON },
+            Failure::NoRoom | Failure::NoDescriptor => Attempt::Postponed { asked: SOON },
             Failure::Upload(_) => Attempt::Hopeless { answer, error },
         },
         Refusal::Rejected(rejection) => match rejection {

@@ -25,6 +25,22 @@ pub struct Gateway {
     folder: TempDir,
     log: Arc<Mutex<Vec<String>>>,
     token: Option<String>,
+    started: Started,
+}
+
+/// With what it is started besides the policy.
+#[derive(Debug, Clone, Default)]
+pub struct Started {
+    pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
+}
+
+impl Started {
+    pub fn with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { arguments, environment }
+    }
 }
 
 /// The address part of a policy's upstream: `{upstream}` in the text, and the block itself when the text has none.
@@ -75,9 +91,21 @@ impl Gateway {
     /// As [`Gateway::start`], with `gateway.yaml` brought into the folder in a way of the test's own.
     #[track_caller]
     pub fn laid_out(upstream: &str, yaml: &str, lay_out: impl Fn(&Path, &str)) -> Self {
+        Self::all_said(upstream, yaml, lay_out, &Started::default())
+    }
+
+    /// As [`Gateway::with`], with arguments and environment.
+    #[track_caller]
+    pub fn started(upstream: &Recorder, yaml: &str, started: &Started) -> Self {
+        let lay_out = |folder: &Path, text: &str| std::fs::write(folder.join("gateway.yaml"), text).expect("a file");
+        Self::all_said(&upstream.url(), yaml, lay_out, started)
+    }
+
+    #[track_caller]
+    fn all_said(upstream: &str, yaml: &str, lay_out: impl Fn(&Path, &str), started: &Started) -> Self {
         let mut said = Vec::new();
         for _ in 0..3 {
-            match Self::try_start(upstream, yaml, &lay_out) {
+            match Self::try_start(upstream, yaml, &lay_out, started) {
                 Ok(gateway) => return gateway,
                 Err(log) => said.push(log),
             }
@@ -85,14 +113,20 @@ impl Gateway {
         panic!("the gateway does not start:\n{}", said.join("\n"));
     }
 
-    fn try_start(upstream: &str, yaml: &str, lay_out: &impl Fn(&Path, &str)) -> Result<Self, String> {
+    fn try_start(
+        upstream: &str,
+        yaml: &str,
+        lay_out: &impl Fn(&Path, &str),
+        started: &Started,
+    ) -> Result<Self, String> {
         let (address, admin) = (free_port(), free_port());
         let folder = TempDir::new().expect("a folder");
         let policy = folder.path().join("gateway.yaml");
         lay_out(folder.path(), &complete(yaml, address, admin, upstream));
         let log = Arc::new(Mutex::new(Vec::new()));
-        let child = spawn(folder.path(), &policy, &log);
-        let mut gateway = Self { child, exited: None, address, admin, folder, log, token: None };
+        let child = spawn(folder.path(), &policy, &log, started);
+        let started = started.clone();
+        let mut gateway = Self { child, exited: None, address, admin, folder, log, token: None, started };
         if within(BOUND, || gateway.exit_status().is_some() || gateway.is_ready()) && gateway.exited.is_none() {
             return Ok(gateway);
         }
@@ -124,7 +158,7 @@ impl Gateway {
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.exit_status().is_some(), "it still runs");
-        self.child = spawn(self.folder.path(), &self.policy_file(), &self.log);
+        self.child = spawn(self.folder.path(), &self.policy_file(), &self.log, &self.started);
         self.exited = None;
         if !within(BOUND, || self.exit_status().is_some() || self.is_ready()) || self.exited.is_some() {
             panic!("the gateway does not start again:\n{}", self.log());
@@ -318,10 +352,12 @@ impl Drop for Gateway {
     }
 }
 
-fn spawn(folder: &Path, policy: &Path, log: &Arc<Mutex<Vec<String>>>) -> Child {
+fn spawn(folder: &Path, policy: &Path, log: &Arc<Mutex<Vec<String>>>, started: &Started) -> Child {
     let mut child = Command::new(BINARY)
         .args(["serve", "--log-format", "json", "-c"])
         .arg(policy)
+        .args(&started.arguments)
+        .envs(started.environment.iter().map(|(name, value)| (name, value)))
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

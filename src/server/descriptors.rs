@@ -1,0 +1,59 @@
+//! File descriptors: how many connections of clients the process has room for.
+//!
+//! A request takes up to three of them: its client's connection, a second descriptor of that while it waits with an unread
+//! body, and a connection to a server. Clients beyond what there is room for wait in the system's backlog, as those beyond
+//! `server.max_connections` do. Without that they would take what the connections to the servers need.
+
+use crate::policy::Server;
+
+/// Of a request.
+const EACH: u64 = 3;
+/// Listeners, the admin port, the policy file, the log, jobs.
+const OWN: u64 = 24;
+/// Of a worker: its event queue, and what wakes it.
+const WORKER: u64 = 4;
+
+/// Fewer connections than this are worth a warning.
+const FEW: usize = 1000;
+
+/// Raises the process's soft limit to its hard one. The soft one is low for the sake of programs that use `select`.
+pub fn raise_limit() {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of file descriptors could not be raised");
+    }
+}
+
+/// How many connections may be open at once: `max_connections`, or as many as there are descriptors for.
+#[must_use]
+pub fn max_connections(server: &Server) -> usize {
+    let Ok((soft, _)) = rlimit::Resource::NOFILE.get() else { return server.max_connections };
+    let room = room(soft, server.workers);
+    if room < server.max_connections {
+        let why = "there are not enough file descriptors for server.max_connections: fewer clients are taken at once";
+        if room < FEW {
+            tracing::warn!(max_connections = server.max_connections, descriptors = soft, connections = room, "{why}");
+        } else {
+            tracing::info!(max_connections = server.max_connections, descriptors = soft, connections = room, "{why}");
+        }
+    }
+    server.max_connections.min(room)
+}
+
+/// At least one.
+fn room(descriptors: u64, workers: usize) -> usize {
+    let own = OWN + WORKER * workers as u64;
+    usize::try_from(descriptors.saturating_sub(own) / EACH).unwrap_or(usize::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_room_for_its_request_and_there_is_always_room_for_one() {
+        assert_eq!(room(1024, 2), (1024 - 32) / 3);
+        assert_eq!(room(33, 2), 1);
+        assert_eq!(room(0, 2), 1);
+        assert!(room(u64::MAX, 1) > 1_000_000);
+    }
+}
