@@ -96,12 +96,12 @@ def resolver_falls_silent(binary: str) -> str:
 
 def no_descriptor_to_spare(binary: str) -> str:
     def few(rig: Rig) -> list[str]:
-        return ["prlimit", "--nofile=48:48"]
+        return ["prlimit", "--nofile=128:128"]
 
     with Rig(binary, wrapper=few) as rig:
         with rig.client() as kept:
             kept.ask("/kept").answer().ok()
-            crowd = [rig.client() for _ in range(100)]
+            crowd = [rig.client() for _ in range(200)]
             before, most = rig.gateway.cpu_seconds(), 0
             for _ in range(20):
                 most = max(most, rig.gateway.descriptors())
@@ -112,10 +112,10 @@ def no_descriptor_to_spare(binary: str) -> str:
             for client in crowd:
                 client.leave()
         rig.settle()
-        require(most < 48, f"clients took {most} of 48 descriptors, and left none for the server")
+        require(most < 128, f"clients took {most} of 128 descriptors, and left none for the server")
         require(spent < 0.5, f"it spent {spent:.2f} s of 2 s on accepting in vain")
         require(lines < 20, f"{lines} lines in the log for 2 s")
-        return f"{most} of 48 in use, {spent:.2f} s of CPU in 2 s, a kept connection was always served"
+        return f"{most} of 128 in use, {spent:.2f} s of CPU in 2 s, a kept connection was always served"
 
 
 def descriptors_taken_away(binary: str) -> str:
