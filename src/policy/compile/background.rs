@@ -63,3 +63,41 @@ pub(super) fn check(fields: Fields<'_>, routes: &[(Cursor<'_>, Route)]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use crate::policy::compile::tests::{SMALLEST, policy, says, with_route};
+
+    #[test]
+    fn the_durable_queue_has_every_default_and_bounds() {
+        let of = |text: &str| policy(&format!("{SMALLEST}\nbackground: {text}")).background;
+        assert_eq!(policy(SMALLEST).background, None);
+        assert_eq!(of("null"), None);
+        let queue = of("{}").expect("a queue");
+        assert_eq!((queue.store.as_path(), queue.store_bytes), (Path::new("turnwise-jobs"), 1 << 30));
+        assert_eq!((queue.workers, queue.queue, queue.attempts, queue.max_result), (5, 1000, 3, 1 << 20));
+        assert_eq!((queue.retry_delay, queue.keep_results), (Duration::from_secs(5), Duration::from_secs(3600)));
+        for key in ["workers", "queue", "attempts", "max_result", "store_bytes"] {
+            says(&format!("{SMALLEST}\nbackground: {{{key}: 0}}"), &format!("background.{key}: must be "));
+        }
+        says(&format!("{SMALLEST}\nbackground: {{retry_delay: 0s}}"), "background.retry_delay: must be ");
+        says(&format!("{SMALLEST}\nbackground: {{worker: 1}}"), "did you mean `workers`?");
+        says(&format!("{SMALLEST}\nbackground: {{store: ''}}"), "background.store: must not be empty");
+        says(&format!("{SMALLEST}\nbackground: 5"), "background: must be a mapping");
+    }
+
+    #[test]
+    fn a_route_that_answers_later_needs_the_durable_queue() {
+        for word in ["prefer", "always"] {
+            let route = with_route(&format!("background: {word}"));
+            says(&route, &format!("routes[0].background: `{word}` needs the durable queue"));
+            assert_eq!(policy(&format!("{route}background: {{}}")).routes[0].background.word(), word);
+        }
+        says(&format!("{SMALLEST}\ndefaults: {{background: prefer}}"), "defaults.background: `prefer` needs");
+        policy(&with_route("background: off"));
+        says(&with_route("background: false"), "must be `off` or `prefer` or `always`, not `false`");
+    }
+}

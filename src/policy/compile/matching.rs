@@ -87,3 +87,34 @@ fn headers(cursor: Cursor<'_>) -> Option<Headers> {
     }
     Some(headers)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::compile::tests::{policy, says, with_route};
+    use crate::policy::{PathMatch, Segment};
+
+    #[test]
+    fn matches_are_checked() {
+        says(&with_route("match: {path: /a, path_prefix: /b}"), "`path` and `path_prefix` exclude each other");
+        says(&with_route("match: {path: a}"), "routes[0].match.path: must begin with `/`");
+        says(
+            &with_route("match: {methods: [get]}"),
+            "routes[0].match.methods[0]: must be a method such as `POST`, not `get`; did you mean `GET`?",
+        );
+        says(&with_route("match: {methods: []}"), "must not be an empty list");
+        says(&with_route("match: {hosts: [a, 'A:80']}"), "stands here twice");
+        says(&with_route("match: {headers: {a: 1}}"), "write it in quotation marks: `\"1\"`");
+        says(&with_route("match: {headers: {a_b: x}}"), "did you mean `a-b`?");
+        says(&with_route("match:"), "routes[0].match: must be a mapping, not nothing");
+        let matching =
+            &policy(&with_route("match: {hosts: ['A.b:80'], headers: {X-A: '1'}, methods: [GET]}")).routes[0].matching;
+        assert_eq!((matching.hosts.as_slice(), matching.headers.len()), (["a.b".to_owned()].as_slice(), 1));
+    }
+
+    #[test]
+    fn a_variable_of_a_path_is_a_segment() {
+        let policy = policy(&with_route("match: {path: '/a/{x}'}"));
+        let segments = vec![Segment::Literal("a".to_owned()), Segment::Variable("x".to_owned())];
+        assert_eq!(policy.routes[0].matching.path, PathMatch::Pattern(segments));
+    }
+}

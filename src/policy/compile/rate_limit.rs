@@ -132,3 +132,38 @@ fn limit_name(cursor: Cursor<'_>) -> Option<String> {
     cursor.problem(Fault::new(message));
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::policy::compile::tests::{policy, says, warnings, with_route};
+    use crate::policy::{RatePer, WhenExceeded};
+
+    #[test]
+    fn rate_limits_have_their_defaults() {
+        let policy = policy(&with_route(
+            "rate_limits:\n- {per: client_ip, rate: 5/s}\n- {per: {header: X-Api-Key}, rate: 1000/h, when_exceeded: wait}\n\
+             - {per: route, rate: 600/min, burst: 7, name: all}",
+        ));
+        let [ip, header, route] = policy.routes[0].rate_limits.as_slice() else { panic!("three limits") };
+        assert_eq!((&*ip.name, ip.burst.get(), ip.when_exceeded), ("client_ip", 5, WhenExceeded::Reject));
+        let wait = WhenExceeded::Wait { queue: 1000, queue_timeout: Duration::from_secs(30) };
+        assert_eq!((&*header.name, header.burst.get(), header.when_exceeded), ("x-api-key", 100, wait));
+        assert_eq!((&*route.name, route.burst.get(), &route.per), ("all", 7, &RatePer::Route));
+        assert_eq!(route.rate.interval(), Duration::from_millis(100));
+    }
+
+    #[test]
+    fn rate_limits_are_checked() {
+        let limits = |text: &str| with_route(&format!("rate_limits: [{text}]"));
+        says(&limits("{per: route}"), "routes[0].rate_limits[0]: `rate` is missing");
+        says(&limits("{rate: 1/s}"), "`per` is missing");
+        says(&limits("{per: header, rate: 1/s}"), "write `{header: X-Api-Key}`");
+        says(&limits("{per: route, rate: 1/s}, {per: route, rate: 9/h}"), "two limits of this route are named `route`");
+        says(&limits("{per: route, rate: 1/s, queue: 5}"), "nothing waits for a limit that rejects");
+        says(&limits("{per: route, rate: 1/s, name: 'a\"b'}"), "is no name");
+        says(&limits("{per: route, rate: 1/m}"), "write `1/min`");
+        assert!(warnings(&limits("{per: session, rate: 1/s}"))[0].contains("this route has no session"));
+    }
+}

@@ -249,3 +249,83 @@ fn check_assign(fields: Fields<'_>, assign: Option<&Assign>, anonymous: Anonymou
         cursor.warning(fault.hint("add the same place to `key`"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::policy::compile::tests::{policy, refused, says, warnings, with_route};
+    use crate::policy::{Anonymous, Assign, Join, KeySource, WhenBusy};
+
+    #[test]
+    fn sessions_are_checked() {
+        let session = |text: &str| with_route(&format!("match: {{path: '/a/{{agent}}'}}\nsession: {{{text}}}"));
+        says(&session(""), "routes[0].session: `key` is missing");
+        says(&session("key: []"), "must name at least one place");
+        says(&session("key: {header: X}"), "routes[0].session.key: must be a list, not a mapping");
+        says(&session("key: [{path: agnt}]"), "there is no variable of the route's path `agnt`; did you mean `agent`?");
+        says(&session("key: [{json: session_id}]"), "did you mean `/session_id`?");
+        says(&session("key: [{header: X, query: q}]"), "must have one key only");
+        says(&session("key: [header]"), "must be `{header: …}` or `{json: …}`");
+        says(&session("key: [{query: q}, {query: q}]"), "this place stands in the list already");
+        says(
+            &session("key: [{query: q}], anonymous: shared, assign: {header: X}"),
+            "`assign` is for `anonymous: separate`",
+        );
+        says(&session("key: [{header: Host}], assign: {header: Host}"), "frames the request");
+        says(&with_route("session: {key: [{path: a}]}"), "there is no variable `a`; give the route a `match.path`");
+        let found = warnings(&session("key: [{query: q}], assign: {header: X}"));
+        assert!(found[0].contains("is not found here again"), "{found:?}");
+    }
+
+    #[test]
+    fn what_a_busy_session_does_is_checked() {
+        let session = |text: &str| with_route(&format!("session: {{key: [{{query: q}}], {text}}}"));
+        let of = |text: &str| policy(&session(text)).routes[0].session.clone().expect("a session");
+        let silent = of("queue: 1");
+        assert_eq!(
+            (silent.when_busy, silent.reentrant, silent.waits_aloud, silent.join),
+            (WhenBusy::Wait, false, false, None)
+        );
+        let all =
+            of("when_busy: interrupt, when_busy_choices: [reject, wait], reentrant: true, while_waiting: comments, \
+                      duplicates: join, replay_for: 5s");
+        assert_eq!((all.when_busy, all.reentrant, all.waits_aloud), (WhenBusy::Interrupt, true, true));
+        assert_eq!(all.when_busy_choices, [WhenBusy::Reject, WhenBusy::Wait]);
+        assert_eq!(all.join, Some(Join { replay_for: Duration::from_secs(5) }));
+        says(&session("when_busy: rejct"), "did you mean `reject`?");
+        says(&session("when_busy_choices: [wait, wait]"), "stands in the list already");
+        says(&session("when_busy_choices: [leave]"), "must be `wait` or `reject`");
+        says(&session("while_waiting: coments"), "did you mean `comments`?");
+        assert!(warnings(&session("replay_for: 5s"))[0].contains("is for `duplicates: join`"));
+    }
+
+    #[test]
+    fn every_place_of_a_key_is_read() {
+        let policy = policy(&with_route(
+            "match: {path: '/a/{agent}/run'}\nsession:\n  key: [{header: X-Session-Id}, {json: /a~1b/c}, {form: f}, \
+             {query: q}, {cookie: sid}, {path: agent}]\n  assign: {json: /a~1b/c}\n  lane: shared",
+        ));
+        let session = policy.routes[0].session.as_ref().expect("a session");
+        let tokens = vec!["a/b".to_owned(), "c".to_owned()];
+        assert_eq!(session.key[0], KeySource::Header(http::HeaderName::from_static("x-session-id")));
+        assert_eq!(session.key[1], KeySource::Json(tokens.clone()));
+        assert_eq!(session.key[5], KeySource::Path("agent".to_owned()));
+        assert_eq!((session.key.len(), &session.assign, &*session.lane), (6, &Some(Assign::Json(tokens)), "shared"));
+    }
+
+    #[test]
+    fn a_session_has_every_default() {
+        let policy = policy(&with_route("session: {key: [{header: X-Session-Id}]}"));
+        let session = policy.routes[0].session.as_ref().expect("a session");
+        assert_eq!((&*session.lane, session.anonymous, &session.assign), ("r", Anonymous::Separate, &None));
+        assert_eq!((session.concurrency.get(), session.queue), (1, 32));
+        assert_eq!((session.queue_timeout, session.within.len()), (Duration::from_secs(60), 0));
+    }
+
+    #[test]
+    fn a_path_that_is_wrong_is_told_without_its_variables() {
+        let said = refused(&with_route("match: {path: 'a/{agent}'}\nsession: {key: [{path: agent}]}"));
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}

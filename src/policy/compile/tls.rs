@@ -104,3 +104,44 @@ fn file(cursor: Cursor<'_>) -> Option<NamedFile> {
     let node = cursor.node();
     Some(NamedFile { path: PathBuf::from(path), at: node.at, key: (&*node.path).into() })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::compile::tests::{SMALLEST, policy, says};
+    use crate::policy::{NamedFile, UpstreamTls};
+
+    #[test]
+    fn tls_of_listeners_names_its_files_where_they_are_named() {
+        let listener = |text: &str| format!("{SMALLEST}\nlisten: [{{address: ':80', {text}}}]");
+        let both = policy(&listener(
+            "proxy_protocol: true, tls: {cert: c, key: k, client_ca: a, certificates: [{cert: d, key: l}]}",
+        ));
+        let tls = both.listen[0].tls.as_deref().expect("TLS");
+        assert!(both.listen[0].proxy_protocol);
+        let named = |file: &NamedFile| format!("{} {}", file.key, file.path.display());
+        assert_eq!(named(&tls.identity.cert), "listen[0].tls.cert c");
+        assert_eq!(named(tls.client_ca.as_ref().expect("one")), "listen[0].tls.client_ca a");
+        assert_eq!(named(&tls.others[0].key), "listen[0].tls.certificates[0].key l");
+        assert_eq!(policy(&listener("tls: null")).listen[0].tls, None);
+        says(&listener("tls: {cert: c}"), "listen[0].tls: `key` is missing");
+        says(&listener("tls: {cert: '', key: k}"), "listen[0].tls.cert: must not be empty");
+        says(&listener("tls: {cert: c, key: k, clientca: x}"), "did you mean `client_ca`?");
+        says(&listener("proxy_protocol: 1"), "listen[0].proxy_protocol: must be `true` or `false`");
+    }
+
+    #[test]
+    fn tls_with_servers_is_for_https_servers() {
+        let upstream = |servers: &str, text: &str| format!("upstreams: {{a: {{servers: [{servers}], {text}}}}}");
+        let of = |servers: &str, text: &str| policy(&upstream(servers, text)).upstreams[0].clone();
+        let plain = of("'https://a'", "http2: true");
+        assert!(plain.servers[0].https && plain.servers[0].port == 443 && plain.tls == UpstreamTls::default());
+        let tls = of("'https://a:1'", "tls: {ca: a, cert: c, key: k, server_name: Agent.Example}").tls.clone();
+        assert!(tls.ca.is_some() && tls.identity.is_some());
+        assert_eq!(tls.server_name.as_deref(), Some("agent.example"));
+        says(&upstream("'http://a'", "tls: {ca: a}"), "upstreams.a.tls: none of the servers speaks TLS");
+        says(&upstream("'https://a'", "tls: {cert: a}"), "upstreams.a.tls.cert: needs `key` beside it");
+        says(&upstream("'https://a'", "tls: {key: a}"), "upstreams.a.tls.key: needs `cert` beside it");
+        says(&upstream("'https://a'", "tls: {server_name: 'a b'}"), "must be a name such as");
+        says(&upstream("'https://a', 'http://b'", "http2: true"), "either all servers are `https` or none");
+    }
+}

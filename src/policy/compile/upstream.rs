@@ -241,3 +241,45 @@ fn retry_on(cursor: Cursor<'_>) -> Option<Vec<RetryOn>> {
     super::unique(words.iter().copied());
     Some(words.into_iter().map(|(_, word)| word).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::compile::tests::{SMALLEST, policy, says, warnings, with_route};
+
+    #[test]
+    fn upstreams_are_needed_and_named() {
+        says("listen: ':80'", "1:1: `upstreams` is missing");
+        says("upstreams: {}", "upstreams: must name at least one upstream");
+        says("upstreams:\n", "upstreams: must be a mapping, not nothing");
+        says("upstreams: {a: {servers: []}}", "upstreams.a.servers: must name at least one server");
+        says("upstreams: {a: {}}", "upstreams.a: `servers` is missing");
+        says("upstreams: {a b: {servers: ['http://a']}}", "a name has 1 to 64 letters");
+        let two = "upstreams: {a: {servers: ['http://a']}, b: {servers: ['http://b']}}";
+        says(two, "`routes` is missing: with several upstreams");
+        says(&format!("{two}\nroutes: [{{name: x}}]"), "routes[0]: `upstream` is missing, and there are several");
+        says(
+            &with_route("upstream: agnets"),
+            "routes[0].upstream: there is no upstream `agnets`; did you mean `agents`?",
+        );
+        assert_eq!(
+            warnings(&format!("{two}\nroutes: [{{upstream: b}}]")),
+            ["f.yaml:1:13: upstreams.a: no route leads to this upstream"]
+        );
+    }
+
+    #[test]
+    fn upstreams_are_checked() {
+        let upstream = |text: &str| format!("upstreams: {{a: {{servers: ['http://a'], {text}}}}}");
+        says(&upstream("balance: random"), "must be `least_inflight` or `round_robin` or `session`");
+        says(&upstream("retry: {on: [status_500]}"), "upstreams.a.retry.on[0]: must be ");
+        says(&upstream("retry: {attempts: 0}"), "must be at least 1");
+        says(&upstream("health: {path: health}"), "must be a path such as `/health`");
+        says("upstreams: {a: {servers: ['http://a', 'http://a:80']}}", "this server is in the list already");
+        says("upstreams: {a: {servers: [{url: 'http://a', weight: 1001}]}}", "must be from 1 to 1000");
+        says("upstreams: {a: {servers: ['http://me:${KEY}@a']}}", "must be an address such as");
+        let policy = policy(&upstream("retry: {on: [connect, status_503]}, health: {interval: 1s}, eject: {for: 1m}"));
+        let upstream = &policy.upstreams[0];
+        let health = upstream.health.as_ref().expect("a health check");
+        assert_eq!((upstream.retry.on_503, upstream.retry.on_429, &*health.path), (true, false, "/health"));
+    }
+}
