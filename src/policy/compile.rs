@@ -23,7 +23,6 @@ mod upstream;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +30,8 @@ use std::time::Duration;
 use super::{Listener, Policy};
 use crate::config::key::{From, Is, Null, Parts, Required};
 use crate::config::{
-    Cursor, Document, Fault, Fields, Form, InPlace, Key, MAX_BYTES, MAX_DURATION, Own, Problem, Problems, Section,
-    Sink, Strict, Table, Text, Time, Whole, key, keys, quoted,
+    Cursor, Document, Fault, Fields, InPlace, Key, MAX_BYTES, MAX_DURATION, Own, Problem, Problems, Section, Sink,
+    Strict, Table, Text, Time, Whole, key, keys, quoted,
 };
 
 /// No counting limit is greater.

@@ -4,10 +4,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::policy::{
-    Abandoned, Anonymous, Assign, Balance, FairBy, Join, KeySource, Listener, NamedFile, PathMatch, Priority, RatePer,
-    Segment, UpstreamTls, WhenBusy, WhenExceeded,
-};
+use crate::policy::{Abandoned, Balance, FairBy, KeySource, Listener, PathMatch, Priority};
 
 pub(super) const SMALLEST: &str = "upstreams: {agents: {servers: ['http://127.0.0.1:8000']}}";
 

@@ -244,7 +244,7 @@ fn retry_on(cursor: Cursor<'_>) -> Option<Vec<RetryOn>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::compile::tests::{SMALLEST, policy, says, warnings, with_route};
+    use crate::policy::compile::tests::{policy, says, warnings, with_route};
 
     #[test]
     fn upstreams_are_needed_and_named() {
