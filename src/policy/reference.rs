@@ -43,9 +43,19 @@ fn values(form: &Form) -> String {
             let number = if *most == usize::MAX { String::new() } else { format!("{} of ", number(*least, *most)) };
             format!("{number}`{}: …`, each {}", name.example(), values(of))
         }
-        Form::List { of, least, most } => format!("a list, {} of {}", number(*least, *most), values(of)),
-        Form::Either(forms) => forms.iter().map(values).collect::<Vec<_>>().join(", "),
+        Form::List { of, least, most } => format!("a list of {}: {}", number(*least, *most), values(of)),
+        Form::Either(forms) => either(forms),
     }
+}
+
+fn either(forms: &[Form]) -> String {
+    let all = |forms: &[Form]| forms.iter().map(values).collect::<Vec<_>>().join(", ");
+    if let [alone @ .., Form::List { of, least, most }] = forms
+        && values(of) == all(alone)
+    {
+        return format!("{}, or a list of {} such", all(alone), number(*least, *most));
+    }
+    all(forms)
 }
 
 fn number(least: usize, most: usize) -> String {

@@ -16,7 +16,7 @@ pub(super) const SERVER: Parsed<ServerAddress> = Parsed(
     &Text { what: "an address such as `http://127.0.0.1:8000`", pattern: "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@ ]+/?$" },
     server,
 );
-pub(super) const SERVER_NAME: Parsed<String> = Parsed(
+pub(super) const SERVER_NAME: Strict<String> = Strict(
     &Text { what: "a name such as `agent.example.com`", pattern: "^[A-Za-z0-9_.:\\[\\]-]{1,255}$" },
     server_name,
 );

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::limits::MAX_BYTES;
-use super::{FILE, SOME_TIME, file, route};
+use super::{ANYTHING, SOME_TIME, file, route};
 use crate::config::key::Is;
-use crate::config::{Cursor, Fault, Fields, Form, Key, Size, Strict, Time, Whole, key};
+use crate::config::{Cursor, Fault, Fields, Form, Key, Size, Strict, Text, Time, Whole, key};
 use crate::policy::{Background, Later, Route};
 
 /// Jobs at once and in all are kept in memory as well, so there are fewer of them than of other things.
@@ -17,7 +17,7 @@ const MAX_RESULT: u64 = 64 << 20;
 
 crate::config::keys! {
     mod queue = "background" {
-        STORE: Key<Strict<PathBuf>> = key("store", FILE, Is("turnwise-jobs"),
+        STORE: Key<Strict<PathBuf>> = key("store", FOLDER, Is("turnwise-jobs"),
             "its folder, beside the policy file unless absolute. Needs a restart");
         STORE_BYTES: Key<Size> = key("store_bytes", Size(1 << 20..=MAX_BYTES), Is("1GiB"),
             "requests and answers in it, above which no further job is taken");
@@ -31,6 +31,9 @@ crate::config::keys! {
             "the longest answer that is kept; a longer one fails its job");
     }
 }
+
+const FOLDER: Strict<PathBuf> =
+    Strict(&Text { what: "a path such as `/var/lib/jobs`", pattern: ANYTHING }, |text| Ok(PathBuf::from(text)));
 
 pub(super) fn form() -> Form {
     Form::Mapping(queue::KEYS)

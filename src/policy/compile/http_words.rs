@@ -8,8 +8,10 @@ use crate::config::{Fault, Key, Strict, Text, key, quoted};
 
 pub(super) const HEADER_TEXT: Text =
     Text { what: "a header such as `X-Api-Key`", pattern: "^[!#$%&'*+.^`|~0-9A-Za-z-]{1,128}$" };
-pub(super) const HEADER: Strict<HeaderName> = Strict(&HEADER_TEXT, header_name);
-pub(super) const HEADER_TO_SET: Strict<HeaderName> = Strict(&HEADER_TEXT, header_to_set);
+const HEADER: Strict<HeaderName> = Strict(&HEADER_TEXT, header_name);
+const SESSION_TEXT: Text = Text { what: "a header such as `X-Session-Id`", pattern: HEADER_TEXT.pattern };
+pub(super) const SESSION_HEADER: Strict<HeaderName> = Strict(&SESSION_TEXT, header_name);
+pub(super) const HEADER_TO_SET: Strict<HeaderName> = Strict(&SESSION_TEXT, header_to_set);
 pub(super) const HEADER_VALUE: Strict<HeaderValue> =
     Strict(&Text { what: "a text such as `beta`", pattern: "^[\\t -~]+$" }, header_value);
 pub(super) const METHOD: Strict<Method> =

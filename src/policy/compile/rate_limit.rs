@@ -20,7 +20,7 @@ crate::config::keys! {
         WHEN_EXCEEDED: Key<Word<bool>> = key("when_exceeded", Word(&[("reject", false), ("wait", true)]), Is("reject"),
             "`reject` is 429 `rate_limited`");
         NAME: Key<Own<String>, Null> = key("name", Own(limit_name, || Form::Text(&NAME_TEXT)), Null,
-            "in the `RateLimit` fields of answers; unique in its route; `null`: what it is `per`");
+            "in the `RateLimit` fields of answers; unique in its route, and at most 64 characters of ASCII; `null`: what it is `per`");
         QUEUE: Key<Whole> = key("queue", COUNT, Is("1000"), "with `wait`: waiting for one key");
         QUEUE_TIMEOUT: Key<Time> = key("queue_timeout", SOME_TIME, Is("30s"), "with `wait`: the longest wait; then 429");
     }

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{ANY_TIME, COUNT, MAX_LIST, SOME_TIME, address, file, tls};
+use super::{ANY_TIME, ANYTHING, COUNT, MAX_LIST, SOME_TIME, address, file, tls};
 use crate::config::key::{Empty, Is, Null, Required};
-use crate::config::{Cursor, Fault, Fields, Flag, Form, InPlace, Key, Own, Parsed, Shape as _, Size, Time, Whole, key};
+use crate::config::{
+    Cursor, Fault, Fields, Flag, Form, InPlace, Key, Own, Parsed, Shape as _, Size, Text, Time, Whole, key,
+};
 use crate::policy::{Admin, Listener, NamedFile, Server};
 
 crate::config::keys! {
@@ -21,11 +23,14 @@ crate::config::keys! {
     }
 }
 
+const TOKEN: Own<NamedFile> =
+    Own(tls::file, || Form::Text(&Text { what: "a path such as `/run/turnwise/token`", pattern: ANYTHING }));
+
 crate::config::keys! {
     pub(super) mod admin_keys = "admin" {
         LISTEN: Key<Parsed<SocketAddr>> = key("listen", address::ADMIN, Is("127.0.0.1:9180"),
             "metrics, health, sessions, reload, drain; must not share a port with the public `listen`");
-        TOKEN_FILE: Key<Own<NamedFile>, Null> = key("token_file", tls::NAMED, Null,
+        TOKEN_FILE: Key<Own<NamedFile>, Null> = key("token_file", TOKEN, Null,
             "a file whose first line is a bearer token; a relative path begins at the folder of the policy file");
     }
 }

@@ -48,7 +48,7 @@ crate::config::keys! {
 crate::config::keys! {
     /// A place where a part of the key may stand.
     mod source_keys = "place" {
-        HEADER: Key<Strict<HeaderName>, From> = key("header", http_words::HEADER, NONE, "the value of a header");
+        HEADER: Key<Strict<HeaderName>, From> = key("header", http_words::SESSION_HEADER, NONE, "the value of a header");
         JSON: Key<Strict<Vec<String>>, From> = key("json", http_words::POINTER, NONE, "a member of a JSON body, as a JSON pointer");
         FORM: Key<Strict<String>, From> = key("form", http_words::FIELD, NONE, "a field of a form, urlencoded or multipart");
         QUERY: Key<Strict<String>, From> = key("query", http_words::FIELD, NONE, "a parameter of the query");

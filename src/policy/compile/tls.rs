@@ -3,13 +3,14 @@
 
 use std::path::PathBuf;
 
-use super::{FILE_TEXT, MAX_LIST, address};
+use super::{ANYTHING, MAX_LIST, address};
 use crate::config::key::{Empty, Null, Required};
-use crate::config::{Cursor, Fault, Fields, Form, Key, Own, Parsed, key};
+use crate::config::{Cursor, Fault, Fields, Form, Key, Own, Strict, Text, key};
 use crate::policy::{Identity, ListenerTls, NamedFile, UpstreamTls};
 
 /// A file that is named with its place, so that what is wrong with it can be told there.
-pub(super) const NAMED: Own<NamedFile> = Own(file, || Form::Text(&FILE_TEXT));
+const NAMED: Own<NamedFile> =
+    Own(file, || Form::Text(&Text { what: "a path such as `tls/example.pem`", pattern: ANYTHING }));
 
 crate::config::keys! {
     /// `tls` of a listener.
@@ -41,7 +42,7 @@ crate::config::keys! {
         CERT: Key<Own<NamedFile>, Null> = key("cert", NAMED, Null,
             "PEM file of the certificate that is shown to servers which ask for one; not without `key`");
         KEY_FILE: Key<Own<NamedFile>, Null> = key("key", NAMED, Null, "PEM file of its private key; not without `cert`");
-        SERVER_NAME: Key<Parsed<String>, Null> = key("server_name", address::SERVER_NAME, Null,
+        SERVER_NAME: Key<Strict<String>, Null> = key("server_name", address::SERVER_NAME, Null,
             "the name in the servers' certificates, also told to them (SNI); `null`: the host of each URL");
     }
 }
@@ -99,7 +100,7 @@ fn both(fields: Fields<'_>) -> Option<Identity> {
     }
 }
 
-fn file(cursor: Cursor<'_>) -> Option<NamedFile> {
+pub(super) fn file(cursor: Cursor<'_>) -> Option<NamedFile> {
     let path = cursor.string()?;
     let node = cursor.node();
     Some(NamedFile { path: PathBuf::from(path), at: node.at, key: (&*node.path).into() })

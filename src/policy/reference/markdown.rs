@@ -115,8 +115,7 @@ fn heading_of(table: &'static Table) -> Option<&'static str> {
 
 /// The values of a key whose mapping has a table of its own.
 fn linked(form: &Form, heading: &str) -> String {
-    let link = format!("[{heading}](#{})", heading.trim_matches('`'));
-    values(form).replace("a mapping", &format!("a mapping, {link}"))
+    values(form).replace("a mapping", &format!("[a mapping](#{})", heading.trim_matches('`')))
 }
 
 fn is_list(form: &Form) -> bool {
