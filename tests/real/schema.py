@@ -228,13 +228,12 @@ def of_the_fuzzers(judges: Judges) -> list[str]:
         except (yaml.YAMLError, UnicodeDecodeError):
             continue
         taken += not said
-        wrong += compare(judges, path.name, policy, said)
+        wrong += compare(path.name, said, judges.errors(policy))
     print(f"     {taken} of them hold")
     return wrong
 
 
-def compare(judges: Judges, what: str, policy, said: list[dict]) -> list[str]:
-    errors = judges.errors(policy)
+def compare(what: str, said: list[dict], errors: list[str]) -> list[str]:
     if not said and errors:
         return [f"{what}: the program takes it, the schema does not: {errors[0]}"]
     if any(problem["message"] == "unknown key" for problem in said) and not errors:
@@ -316,8 +315,8 @@ def one_change(judges: Judges, seed: int, values: int) -> list[str]:
 
     def judge(case):
         what, policy = case
-        said = judges.problems(json.dumps(policy))
-        return compare(judges, what, policy, said), bool(said), bool(judges.errors(policy))
+        said, errors = judges.problems(json.dumps(policy)), judges.errors(policy)
+        return compare(what, said, errors), bool(said), bool(errors)
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         judged = list(pool.map(judge, cases))
@@ -334,7 +333,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gateway", required=True, type=lambda path: pathlib.Path(path).resolve(), help="the turnwise binary")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--values", type=int, default=12, help="how many values are tried in each place")
+    parser.add_argument("--values", type=int, default=8, help="how many values are tried in each place")
     options = parser.parse_args()
     failed = False
     with tempfile.TemporaryDirectory() as name:

@@ -12,8 +12,10 @@ const HEADER: Strict<HeaderName> = Strict(&HEADER_TEXT, header_name);
 const SESSION_TEXT: Text = Text { what: "a header such as `X-Session-Id`", pattern: HEADER_TEXT.pattern };
 pub(super) const SESSION_HEADER: Strict<HeaderName> = Strict(&SESSION_TEXT, header_name);
 pub(super) const HEADER_TO_SET: Strict<HeaderName> = Strict(&SESSION_TEXT, header_to_set);
-pub(super) const HEADER_VALUE: Strict<HeaderValue> =
-    Strict(&Text { what: "a text such as `beta`", pattern: "^[\\t -~]+$" }, header_value);
+pub(super) const HEADER_VALUE: Strict<HeaderValue> = Strict(
+    &Text { what: "a text such as `beta`", pattern: "^[^\\u0000-\\u0008\\u000a-\\u001f\\u007f]+$" },
+    header_value,
+);
 pub(super) const METHOD: Strict<Method> =
     Strict(&Text { what: "a method such as `POST`", pattern: "^[!#$%&'*+.^_`|~0-9A-Z-]{1,32}$" }, method);
 pub(super) const POINTER: Strict<Vec<String>> =
@@ -60,7 +62,7 @@ pub(super) fn header_to_set(text: &str) -> Result<HeaderName, Fault> {
 
 pub(super) fn header_value(text: &str) -> Result<HeaderValue, Fault> {
     // Not quoted: it may be a secret.
-    HeaderValue::from_str(text).map_err(|_| Fault::new("must be text that a header can carry (visible ASCII)"))
+    HeaderValue::from_str(text).map_err(|_| Fault::new("must be text that a header can carry (no control characters)"))
 }
 
 pub(super) fn method(text: &str) -> Result<Method, Fault> {
