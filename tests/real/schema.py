@@ -109,7 +109,7 @@ background:
 
 # Written in the place of one value after the other.
 VALUES = [
-    None, True, False, 0, 1, 5, 1025, 10**7, 2**41, -1, 1.5, "", "x", "off", "on", "null", "true", "7", "0s", "1s", "30", "721h", "0.5m",
+    None, True, False, 0, 1, 5, 1025, 10**7, 2**41, -1, 1.5, "", "x", "off", "on", "null", "true", "7", "0s", "1s", "250ms", "30", "721h", "0.5m",
     "100", "64KB", "64KiB", "1000GiB", "2048GiB", "0%", "1%", "150%", "5/s", "0/s", "5/day", "auto", "client_ip", "/a", "/a/{agent}", "/{a",
     "http://a", "https://a:1/", "http://a/x", "::1", ":81", "127.0.0.1:0", "GET", "get", "X-Y", "X_Y", "a b", "é", "a" * 70, "a" * 200,
     "${NUMBER}", "${NUMBER:-1s}", "${NOTHING:-}", "$${x}", [], ["x"], {}, {"header": "X-Y"}, {"header": "X-Y", "json": "/a"}, [{"header": "X"}],
