@@ -29,7 +29,7 @@ pub use scalar::{
     MAX_DURATION, MAX_RATE, RATE, SHARE, duration_pattern, parse_duration, parse_percent, parse_rate, parse_size,
     show_duration, show_rate, show_size, size_pattern,
 };
-pub use shape::{Flag, InPlace, Own, Parsed, Section, Shape, Size, Strict, Time, Whole, Word};
+pub use shape::{Flag, Formed, InPlace, Own, Parsed, Section, Shape, Size, Strict, Time, Whole, Word};
 pub use suggest::nearest;
 pub use tree::{Entry, Kind, Node, Position, Scalar, Value};
 

@@ -1,13 +1,13 @@
 //! Keys that are described where they are read.
 //!
-//! A [`Key`] is a constant that says all there is to say of a key: its name, how its value is written, what holds without it,
-//! and what it means. [`Fields`](super::Fields) are read by such constants alone, so nothing is read that is not described;
-//! and [`keys!`](crate::config::keys) makes the constants together with their [`Table`], so that a key which is described
-//! and never read is dead code to the compiler.
+//! A [`Key`] is a constant that says all there is to say of a key: its name, how its value is written, what holds
+//! without it, and what it means. [`Fields`](super::Fields) are read by such constants alone, so nothing is read that is
+//! not described; and `keys!` makes the constants together with their [`Table`], so that a key which is described and
+//! never read is dead code to the compiler.
 
 use std::fmt;
 
-use super::{Cursor, Form, Shape, Sink, values};
+use super::{Cursor, Form, Formed, Shape, Sink, values};
 
 /// A key: how it is read, and what is said of it.
 pub struct Key<S, A = Is> {
@@ -146,7 +146,7 @@ pub trait Described: fmt::Debug + Sync {
     fn what(&self) -> &'static str;
 }
 
-impl<S: Shape, A: WhenAbsent> Described for Key<S, A> {
+impl<S: Formed, A: WhenAbsent> Described for Key<S, A> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -192,7 +192,9 @@ impl Table {
 
 /// A module with a constant for each key of a mapping, and the [`Table`] of all of them, `KEYS`.
 macro_rules! keys {
-    ($(#[$about:meta])* $visible:vis mod $module:ident = $name:literal { $($constant:ident: $type:ty = $key:expr;)+ }) => {
+    ($(#[$about:meta])* $visible:vis mod $module:ident = $name:literal {
+        $($constant:ident: $type:ty = $key:expr;)+
+    }) => {
         $(#[$about])*
         $visible mod $module {
             use super::*;

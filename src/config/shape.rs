@@ -3,12 +3,16 @@ use std::time::Duration;
 
 use super::{Cursor, Fault, Form, Table, Text};
 
-/// A kind of value: how it is read, and how that is described. Both come from the same constant.
-pub trait Shape: Sync {
+/// A kind of value, as it is described.
+pub trait Formed: Sync {
+    fn form(&self) -> Form;
+}
+
+/// A kind of value that can be read by itself. What is read and what is described come from the same constant.
+pub trait Shape: Formed {
     type Value;
     /// `None` after a problem was told.
     fn read(&self, cursor: Cursor<'_>) -> Option<Self::Value>;
-    fn form(&self) -> Form;
 }
 
 /// `true` or `false`.
@@ -21,7 +25,9 @@ impl Shape for Flag {
     fn read(&self, cursor: Cursor<'_>) -> Option<bool> {
         cursor.bool()
     }
+}
 
+impl Formed for Flag {
     fn form(&self) -> Form {
         Form::Flag
     }
@@ -37,7 +43,9 @@ impl Shape for Whole {
     fn read(&self, cursor: Cursor<'_>) -> Option<u32> {
         cursor.integer(self.0.clone())
     }
+}
 
+impl Formed for Whole {
     fn form(&self) -> Form {
         Form::Whole { least: *self.0.start(), most: *self.0.end() }
     }
@@ -53,7 +61,9 @@ impl Shape for Time {
     fn read(&self, cursor: Cursor<'_>) -> Option<Duration> {
         cursor.duration(self.0.clone())
     }
+}
 
+impl Formed for Time {
     fn form(&self) -> Form {
         Form::Duration { least: *self.0.start(), most: *self.0.end() }
     }
@@ -69,7 +79,9 @@ impl Shape for Size {
     fn read(&self, cursor: Cursor<'_>) -> Option<u64> {
         cursor.size(self.0.clone())
     }
+}
 
+impl Formed for Size {
     fn form(&self) -> Form {
         Form::Size { least: *self.0.start(), most: *self.0.end() }
     }
@@ -85,7 +97,9 @@ impl<T: Copy + Sync> Shape for Word<T> {
     fn read(&self, cursor: Cursor<'_>) -> Option<T> {
         cursor.word(self.0)
     }
+}
 
+impl<T: Copy + Sync> Formed for Word<T> {
     fn form(&self) -> Form {
         Form::Word(self.0.iter().map(|(word, _)| *word).collect())
     }
@@ -101,7 +115,9 @@ impl<T> Shape for Parsed<T> {
     fn read(&self, cursor: Cursor<'_>) -> Option<T> {
         cursor.parsed(self.1, self.0.what)
     }
+}
 
+impl<T> Formed for Parsed<T> {
     fn form(&self) -> Form {
         Form::Text(self.0)
     }
@@ -117,7 +133,9 @@ impl<T> Shape for Strict<T> {
     fn read(&self, cursor: Cursor<'_>) -> Option<T> {
         cursor.string().and_then(|text| cursor.told((self.1)(text)))
     }
+}
 
+impl<T> Formed for Strict<T> {
     fn form(&self) -> Form {
         Form::Text(self.0)
     }
@@ -127,13 +145,7 @@ impl<T> Shape for Strict<T> {
 #[derive(Debug, Clone, Copy)]
 pub struct Section(pub &'static Table);
 
-impl Shape for Section {
-    type Value = ();
-
-    fn read(&self, cursor: Cursor<'_>) -> Option<()> {
-        cursor.fields(self.0).map(|_| ())
-    }
-
+impl Formed for Section {
     fn form(&self) -> Form {
         Form::Mapping(self.0)
     }
@@ -149,7 +161,9 @@ impl<T> Shape for Own<T> {
     fn read(&self, cursor: Cursor<'_>) -> Option<T> {
         (self.0)(cursor)
     }
+}
 
+impl<T> Formed for Own<T> {
     fn form(&self) -> Form {
         (self.1)()
     }
@@ -159,13 +173,7 @@ impl<T> Shape for Own<T> {
 #[derive(Debug, Clone, Copy)]
 pub struct InPlace(pub fn() -> Form);
 
-impl Shape for InPlace {
-    type Value = ();
-
-    fn read(&self, _: Cursor<'_>) -> Option<()> {
-        Some(())
-    }
-
+impl Formed for InPlace {
     fn form(&self) -> Form {
         (self.0)()
     }

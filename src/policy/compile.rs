@@ -52,7 +52,8 @@ const ANYTHING: &str = "^.+$";
 keys! {
     /// The file as a whole.
     mod file = "policy" {
-        LISTEN: Key<Own<Vec<Listener>>> = key("listen", Own(server::listeners, server::listen_form), Is("127.0.0.1:8080"),
+        LISTEN: Key<Own<Vec<Listener>>> =
+            key("listen", Own(server::listeners, server::listen_form), Is("127.0.0.1:8080"),
             "where clients connect: one address, or a list of addresses");
         ADMIN: Key<Section, Parts> = key("admin", Section(server::admin_keys::KEYS), Parts, "the port for operators");
         SERVER: Key<Section, Parts> = key("server", Section(server::server_keys::KEYS), Parts,
@@ -61,9 +62,10 @@ keys! {
         UPSTREAMS: Key<InPlace, Required> = key("upstreams", InPlace(upstream::form), Required,
             "groups of equal servers, by name");
         DEFAULTS: Key<InPlace, Parts> = key("defaults", InPlace(route::defaults_form), Parts,
-            "any key of a route but `name`, `match` and `upstream`; a route overrides it key by key: mappings are merged, \
-             lists and `null` replace");
-        ROUTES: Key<InPlace, From> = key("routes", InPlace(route::form), From("with one upstream, a route `default` for everything"),
+            "any key of a route but `name`, `match` and `upstream`; a route overrides it key by key: mappings are \
+             merged, lists and `null` replace");
+        ROUTES: Key<InPlace, From> =
+            key("routes", InPlace(route::form), From("with one upstream, a route `default` for everything"),
             "the first whose `match` holds is the route of a request; where none does, the answer is 404 `no_route`");
         BACKGROUND: Key<InPlace, Null> = key("background", InPlace(background::form), Null,
             "the durable queue of requests that are answered later; needed by routes with `background`");

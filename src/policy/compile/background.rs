@@ -22,11 +22,13 @@ crate::config::keys! {
         STORE_BYTES: Key<Size> = key("store_bytes", Size(1 << 20..=MAX_BYTES), Is("1GiB"),
             "requests and answers in it, above which no further job is taken");
         WORKERS: Key<Whole> = key("workers", Whole(1..=MAX_WORKERS), Is("5"), "jobs at once");
-        QUEUE: Key<Whole> = key("queue", Whole(1..=MAX_QUEUE), Is("1000"), "jobs that have not ended; then 503 `job_queue_full`");
+        QUEUE: Key<Whole> = key("queue", Whole(1..=MAX_QUEUE), Is("1000"),
+            "jobs that have not ended; then 503 `job_queue_full`");
         ATTEMPTS: Key<Whole> = key("attempts", Whole(1..=MAX_ATTEMPTS), Is("3"), "tries in all, the first included");
         RETRY_DELAY: Key<Time> = key("retry_delay", SOME_TIME, Is("5s"),
             "before the second try; doubled each time, up to 1 h, with up to a quarter more");
-        KEEP_RESULTS: Key<Time> = key("keep_results", SOME_TIME, Is("1h"), "how long ended jobs and their answers are kept");
+        KEEP_RESULTS: Key<Time> = key("keep_results", SOME_TIME, Is("1h"),
+            "how long ended jobs and their answers are kept");
         MAX_RESULT: Key<Size> = key("max_result", Size(1..=super::MAX_RESULT), Is("1MiB"),
             "the longest answer that is kept; a longer one fails its job");
     }

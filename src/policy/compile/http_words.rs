@@ -30,7 +30,8 @@ pub(super) const COOKIE: Strict<String> =
 crate::config::keys! {
     /// A header, by which requests are told apart.
     pub(super) mod by_header = "header" {
-        HEADER: Key<Strict<HeaderName>, Required> = key("header", super::HEADER, Required, "by the value of this field");
+        HEADER: Key<Strict<HeaderName>, Required> = key("header", super::HEADER, Required,
+            "by the value of this field");
     }
 }
 

@@ -12,8 +12,10 @@ pub(super) const BYTES: Size = Size(1..=MAX_BYTES);
 
 crate::config::keys! {
     pub(super) mod keys = "limits" {
-        CONCURRENCY: Key<Whole> = key("concurrency", COUNT, Is("100"), "requests at the upstreams at once, exempt ones not counted");
-        QUEUE: Key<Whole> = key("queue", COUNT, Is("1000"), "requests that wait for a place; those beyond get 503 `queue_full`");
+        CONCURRENCY: Key<Whole> = key("concurrency", COUNT, Is("100"),
+            "requests at the upstreams at once, exempt ones not counted");
+        QUEUE: Key<Whole> = key("queue", COUNT, Is("1000"),
+            "requests that wait for a place; those beyond get 503 `queue_full`");
         QUEUE_BYTES: Key<Size> = key("queue_bytes", BYTES, Is("256MiB"),
             "bodies held for requests that wait for a turn, a rate or a place; else 503 `queue_full`");
         QUEUE_TIMEOUT: Key<Time> = key("queue_timeout", SOME_TIME, Is("30s"),

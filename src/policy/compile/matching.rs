@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::{MAX_LIST, address, http_words, path, route, unique};
 use crate::config::key::From;
-use crate::config::{Cursor, Fault, Fields, Form, Key, Own, Shape as _, Strict, Text, key};
+use crate::config::{Cursor, Fault, Fields, Form, Formed as _, Key, Own, Shape as _, Strict, Text, key};
 use crate::policy::{Match, PathMatch};
 
 const PATTERN: Strict<PathMatch> =

@@ -13,16 +13,20 @@ use crate::policy::{Rate, RateLimit, RatePer, WhenExceeded};
 crate::config::keys! {
     mod keys = "rate_limit" {
         PER: Key<Own<RatePer>, Required> = key("per", Own(per, per_form), Required,
-            "whose requests are counted together: those of a session, of a client address, of the route, or with one value of a header");
+            "whose requests are counted together: those of a session, of a client address, of the route, or with one \
+             value of a header");
         RATE_OF: Key<Parsed<(NonZeroU32, Duration)>, Required> = key("rate", RATE, Required,
             "how fast tokens come back, evenly: `60/min` is one each second");
-        BURST: Key<Whole, From> = key("burst", COUNT, From("the number of `rate`, at most 100"), "how many may come at once");
+        BURST: Key<Whole, From> = key("burst", COUNT, From("the number of `rate`, at most 100"),
+            "how many may come at once");
         WHEN_EXCEEDED: Key<Word<bool>> = key("when_exceeded", Word(&[("reject", false), ("wait", true)]), Is("reject"),
             "`reject` is 429 `rate_limited`");
         NAME: Key<Own<String>, Null> = key("name", Own(limit_name, || Form::Text(&NAME_TEXT)), Null,
-            "in the `RateLimit` fields of answers; unique in its route, and at most 64 characters of ASCII; `null`: what it is `per`");
+            "in the `RateLimit` fields of answers; unique in its route, and at most 64 characters of ASCII; `null`: \
+             what it is `per`");
         QUEUE: Key<Whole> = key("queue", COUNT, Is("1000"), "with `wait`: waiting for one key");
-        QUEUE_TIMEOUT: Key<Time> = key("queue_timeout", SOME_TIME, Is("30s"), "with `wait`: the longest wait; then 429");
+        QUEUE_TIMEOUT: Key<Time> = key("queue_timeout", SOME_TIME, Is("30s"),
+            "with `wait`: the longest wait; then 429");
     }
 }
 
@@ -143,8 +147,8 @@ mod tests {
     #[test]
     fn rate_limits_have_their_defaults() {
         let policy = policy(&with_route(
-            "rate_limits:\n- {per: client_ip, rate: 5/s}\n- {per: {header: X-Api-Key}, rate: 1000/h, when_exceeded: wait}\n\
-             - {per: route, rate: 600/min, burst: 7, name: all}",
+            "rate_limits:\n- {per: client_ip, rate: 5/s}\n\
+             - {per: {header: X-Api-Key}, rate: 1000/h, when_exceeded: wait}\n- {per: route, rate: 600/min, burst: 7, name: all}",
         ));
         let [ip, header, route] = policy.routes[0].rate_limits.as_slice() else { panic!("three limits") };
         assert_eq!((&*ip.name, ip.burst.get(), ip.when_exceeded), ("client_ip", 5, WhenExceeded::Reject));

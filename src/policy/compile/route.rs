@@ -11,7 +11,7 @@ use super::session::{self, Whose};
 use super::{ANY_TIME, COUNT, MAX_LIST, SOME_TIME, background, file, lanes, matching, rate_limit, shadow, unknown};
 use crate::config::key::{Empty, From, Is, Null, Parts};
 use crate::config::{
-    Cursor, Fault, Fields, Flag, Form, InPlace, Key, Kind, Node, Own, Section, Shape as _, Size, Strict, Time, Whole,
+    Cursor, Fault, Fields, Flag, Form, Formed as _, InPlace, Key, Kind, Node, Own, Section, Size, Strict, Time, Whole,
     Word, key,
 };
 use crate::policy::{Abandoned, Later, PathMatch, Priority, RateLimit, RatePer, Route, Session, Timeouts, Upstream};
@@ -41,13 +41,15 @@ crate::config::keys! {
         BODY_LIMIT: Key<Size> = key("body_limit", BYTES, Is("16MiB"), "longest request body; else 413");
         SESSION: Key<InPlace, Null> = key("session", InPlace(session::form), Null,
             "turns; `null`: requests of this route do not wait for one another");
-        RATE_LIMITS: Key<Own<Vec<Arc<RateLimit>>>, Empty> = key("rate_limits",
-            Own(rate_limit::rate_limits, rate_limit::form), Empty, "how many requests may come in what time; all of them hold");
-        TIMEOUTS: Key<Section, Parts> = key("timeouts", Section(times::KEYS), Parts, "how long each part of a request may take");
+        RATE_LIMITS: Key<Own<Vec<Arc<RateLimit>>>, Empty> =
+            key("rate_limits", Own(rate_limit::rate_limits, rate_limit::form), Empty,
+            "how many requests may come in what time; all of them hold");
+        TIMEOUTS: Key<Section, Parts> = key("timeouts", Section(times::KEYS), Parts,
+            "how long each part of a request may take");
         ABANDONED: Key<Word<Abandoned>> = key("abandoned", words::ABANDONED, Is("auto"),
-            "what becomes of a request that the backend works on when its client has gone, or was given a 504. `finish`: turn and \
-             place stay taken until the answer has ended; `cancel`: the connection to the server is closed at once; `auto`: `finish` \
-             before the response head, `cancel` once the body streams");
+            "what becomes of a request that the backend works on when its client has gone, or was given a 504. \
+             `finish`: turn and place stay taken until the answer has ended; `cancel`: the connection to the server is \
+             closed at once; `auto`: `finish` before the response head, `cancel` once the body streams");
         ABANDONED_LIMIT: Key<Time> = key("abandoned_limit", SOME_TIME, Is("60s"), "how long `finish` may go on");
         BACKGROUND: Key<Word<Later>> = key("background", words::BACKGROUND, Is("off"),
             "which requests are answered later: none, those whose client says `Prefer: respond-async`, or all");
@@ -59,7 +61,8 @@ crate::config::keys! {
         REQUEST: Key<Time> = key("request", SOME_TIME, Is("60s"),
             "the client's whole body; then 408. It begins when the gateway begins to read the body");
         RESPONSE: Key<Time> = key("response", SOME_TIME, Is("30s"),
-            "from the server having the request to its response head; then 504. It pauses while the client owes a part of its body");
+            "from the server having the request to its response head; then 504. It pauses while the client owes a part \
+             of its body");
         IDLE: Key<Time> = key("idle", SOME_TIME, Is("60s"),
             "between two pieces of an answer; both directions of an upgraded connection count");
         TOTAL: Key<Time> = key("total", ANY_TIME, Is("10m"), "all of it, from admission on; `0s`: none");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{ANY_TIME, ANYTHING, COUNT, MAX_LIST, SOME_TIME, address, file, tls};
 use crate::config::key::{Empty, Is, Null, Required};
 use crate::config::{
-    Cursor, Fault, Fields, Flag, Form, InPlace, Key, Own, Parsed, Shape as _, Size, Text, Time, Whole, key,
+    Cursor, Fault, Fields, Flag, Form, Formed as _, InPlace, Key, Own, Parsed, Shape as _, Size, Text, Time, Whole, key,
 };
 use crate::policy::{Admin, Listener, NamedFile, Server};
 
@@ -14,12 +14,15 @@ crate::config::keys! {
     /// An address with more to say.
     mod listener_keys = "listener" {
         ADDRESS: Key<Parsed<SocketAddr>, Required> = key("address", address::LISTEN, Required,
-            "`127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` (IPv4) or `:8080` (all of IPv4); `[::]:8080` is all of IPv6 only");
-        TLS: Key<InPlace, Null> = key("tls", InPlace(tls::listener_form), Null, "speaks TLS 1.2 or 1.3, and HTTP/2 by ALPN");
+            "`127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` (IPv4) or `:8080` (all of IPv4); `[::]:8080` is all of \
+             IPv6 only");
+        TLS: Key<InPlace, Null> = key("tls", InPlace(tls::listener_form), Null,
+            "speaks TLS 1.2 or 1.3, and HTTP/2 by ALPN");
         PROXY_PROTOCOL: Key<Flag> = key("proxy_protocol", Flag, Is("false"),
-            "each connection begins with a header of the \
-             [PROXY protocol](https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt), version 1 or 2, which says whose it \
-             is. One without is closed. Whoever reaches this address can claim any client's: let only the load balancer reach it");
+            "each connection begins with a header of the [PROXY \
+             protocol](https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt), version 1 or 2, which says whose \
+             it is. One without is closed. Whoever reaches this address can claim any client's: let only the load \
+             balancer reach it");
     }
 }
 
@@ -42,7 +45,8 @@ crate::config::keys! {
         MAX_CONNECTIONS: Key<Whole> = key("max_connections", COUNT, Is("10000"),
             "client connections at once, of all listeners; those beyond wait in the backlog of the system");
         HEADER_TIMEOUT: Key<Time> = key("header_timeout", SOME_TIME, Is("10s"),
-            "a request head must be complete by then, from its first byte or from the connection's acceptance; else 408");
+            "a request head must be complete by then, from its first byte or from the connection's acceptance; else \
+             408");
         KEEP_ALIVE_TIMEOUT: Key<Time> = key("keep_alive_timeout", SOME_TIME, Is("75s"),
             "how long a connection may stay without a request");
         MAX_HEADER_BYTES: Key<Size> = key("max_header_bytes", Size(1 << 10..=16 << 20), Is("64KiB"),
@@ -51,7 +55,8 @@ crate::config::keys! {
             "after SIGTERM: not ready, but still serving, until load balancers have noticed");
         DRAIN_TIMEOUT: Key<Time> = key("drain_timeout", ANY_TIME, Is("30s"),
             "then how long running and waiting requests have");
-        TRUSTED_PROXIES: Key<Own<Vec<ipnet::IpNet>>, Empty> = key("trusted_proxies", Own(networks, networks_form), Empty,
+        TRUSTED_PROXIES: Key<Own<Vec<ipnet::IpNet>>, Empty> =
+            key("trusted_proxies", Own(networks, networks_form), Empty,
             "`10.0.0.0/8` or single addresses; peers whose `X-Forwarded-*` and `Forwarded` are believed");
     }
 }

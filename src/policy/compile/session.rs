@@ -9,7 +9,7 @@ use http::HeaderName;
 use super::{ANY_TIME, COUNT, NAME, SOME_TIME, http_words, one_key, unknown};
 use crate::config::key::{Empty, From, Inherited, Is, Null};
 use crate::config::{
-    Cursor, Fault, Fields, Flag, Form, InPlace, Key, Own, Shape as _, Strict, Text, Time, Whole, Word, key,
+    Cursor, Fault, Fields, Flag, Form, Formed as _, InPlace, Key, Own, Shape as _, Strict, Text, Time, Whole, Word, key,
 };
 use crate::policy::{Anonymous, Assign, Join, KeySource, PathMatch, Segment, Session, WhenBusy};
 
@@ -25,13 +25,15 @@ crate::config::keys! {
             "no name found: `separate` (each is a session of its own), `shared` (all are one), `reject` (400)");
         ASSIGN: Key<Own<Assign>, Null> = key("assign", Own(assign, || Form::OneKey(assigned::KEYS)), Null,
             "with `anonymous: separate`: where a nameless request gets a made-up name on its way to the backend");
-        CONCURRENCY: Key<Whole> = key("concurrency", COUNT, Is("1"), "running at once for one key; 1 is strictly one after another");
-        QUEUE: Key<Whole> = key("queue", COUNT, Is("32"), "waiting for one key; those beyond get 429 `session_queue_full`");
+        CONCURRENCY: Key<Whole> = key("concurrency", COUNT, Is("1"),
+            "running at once for one key; 1 is strictly one after another");
+        QUEUE: Key<Whole> = key("queue", COUNT, Is("32"),
+            "waiting for one key; those beyond get 429 `session_queue_full`");
         QUEUE_TIMEOUT: Key<Time> = key("queue_timeout", SOME_TIME, Is("60s"),
             "the longest wait for the turn; then 429 `session_queue_timeout`");
         WHEN_BUSY: Key<Word<WhenBusy>> = key("when_busy", words::WHEN_BUSY, Is("wait"),
-            "what a request does whose session is busy: it waits, is refused (409), takes the place of those who wait, or ends the \
-             one that runs as well");
+            "what a request does whose session is busy: it waits, is refused (409), takes the place of those who wait, \
+             or ends the one that runs as well");
         WHEN_BUSY_CHOICES: Key<Own<Vec<WhenBusy>>, Empty> = key("when_busy_choices", Own(choices, choices_form), Empty,
             "which of them a request may choose for itself, in `Turnwise-When-Busy`");
         DUPLICATES: Key<Word<bool>> = key("duplicates", Word(&[("off", false), ("join", true)]), Is("off"),
@@ -40,7 +42,8 @@ crate::config::keys! {
             "with `join`: how long a finished answer still serves an equal request");
         REENTRANT: Key<Flag> = key("reentrant", Flag, Is("false"),
             "requests that one of this route makes while it runs may be nested in it");
-        WHILE_WAITING: Key<Word<bool>> = key("while_waiting", Word(&[("silent", false), ("comments", true)]), Is("silent"),
+        WHILE_WAITING: Key<Word<bool>> =
+            key("while_waiting", Word(&[("silent", false), ("comments", true)]), Is("silent"),
             "`comments`: whoever waits and listens for events hears of it");
     }
 }
@@ -48,9 +51,12 @@ crate::config::keys! {
 crate::config::keys! {
     /// A place where a part of the key may stand.
     mod source_keys = "place" {
-        HEADER: Key<Strict<HeaderName>, From> = key("header", http_words::SESSION_HEADER, NONE, "the value of a header");
-        JSON: Key<Strict<Vec<String>>, From> = key("json", http_words::POINTER, NONE, "a member of a JSON body, as a JSON pointer");
-        FORM: Key<Strict<String>, From> = key("form", http_words::FIELD, NONE, "a field of a form, urlencoded or multipart");
+        HEADER: Key<Strict<HeaderName>, From> = key("header", http_words::SESSION_HEADER, NONE,
+            "the value of a header");
+        JSON: Key<Strict<Vec<String>>, From> = key("json", http_words::POINTER, NONE,
+            "a member of a JSON body, as a JSON pointer");
+        FORM: Key<Strict<String>, From> = key("form", http_words::FIELD, NONE,
+            "a field of a form, urlencoded or multipart");
         QUERY: Key<Strict<String>, From> = key("query", http_words::FIELD, NONE, "a parameter of the query");
         COOKIE: Key<Strict<String>, From> = key("cookie", http_words::COOKIE, NONE, "a cookie");
         PATH: Key<InPlace, From> = key("path", InPlace(|| Form::Text(&VARIABLE)), NONE, "a variable of `match.path`");
@@ -61,7 +67,8 @@ crate::config::keys! {
     /// A place where a name is put.
     mod assigned = "assigned" {
         HEADER: Key<Strict<HeaderName>, From> = key("header", http_words::HEADER_TO_SET, NONE, "as this header");
-        JSON: Key<Strict<Vec<String>>, From> = key("json", http_words::POINTER, NONE, "as this member of the JSON body");
+        JSON: Key<Strict<Vec<String>>, From> = key("json", http_words::POINTER, NONE,
+            "as this member of the JSON body");
     }
 }
 

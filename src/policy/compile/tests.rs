@@ -1,5 +1,5 @@
-//! The file as a whole: defaults, merging, and what is said of policies that do not hold. What concerns one part of it stands
-//! beside that.
+//! The file as a whole: defaults, merging, and what is said of policies that do not hold. What concerns one part of it
+//! stands beside that.
 
 use std::net::SocketAddr;
 

@@ -17,12 +17,13 @@ crate::config::keys! {
     mod own = "listener.tls" {
         CERT: Key<Own<NamedFile>, Required> = key("cert", NAMED, Required,
             "PEM file: the certificate, with those between it and its authority");
-        KEY_FILE: Key<Own<NamedFile>, Required> = key("key", NAMED, Required, "PEM file: its private key, which is not encrypted");
+        KEY_FILE: Key<Own<NamedFile>, Required> = key("key", NAMED, Required,
+            "PEM file: its private key, which is not encrypted");
         CLIENT_CA: Key<Own<NamedFile>, Null> = key("client_ca", NAMED, Null,
             "PEM file of authorities: clients must show a certificate of one of them");
         CERTIFICATES: Key<Own<Vec<Identity>>, Empty> = key("certificates", Own(others, others_form), Empty,
-            "more of them, for clients that name a host of theirs (SNI). `*.example.com` is for one label. Whoever names no \
-             such host gets the first");
+            "more of them, for clients that name a host of theirs (SNI). `*.example.com` is for one label. Whoever \
+             names no such host gets the first");
     }
 }
 
@@ -41,7 +42,8 @@ crate::config::keys! {
             "PEM file of the authorities that vouch for the servers; `null`: those of the system");
         CERT: Key<Own<NamedFile>, Null> = key("cert", NAMED, Null,
             "PEM file of the certificate that is shown to servers which ask for one; not without `key`");
-        KEY_FILE: Key<Own<NamedFile>, Null> = key("key", NAMED, Null, "PEM file of its private key; not without `cert`");
+        KEY_FILE: Key<Own<NamedFile>, Null> = key("key", NAMED, Null,
+            "PEM file of its private key; not without `cert`");
         SERVER_NAME: Key<Strict<String>, Null> = key("server_name", address::SERVER_NAME, Null,
             "the name in the servers' certificates, also told to them (SNI); `null`: the host of each URL");
     }

@@ -7,8 +7,8 @@ use http::uri::PathAndQuery;
 use super::{COUNT, MAX_LIST, NAME, SOME_TIME, address, check_name, file, tls};
 use crate::config::key::{Is, Null, Parts, Required};
 use crate::config::{
-    Cursor, Fault, Fields, Flag, Form, Key, Own, Parsed, Section, Shape as _, Strict, Text, Time, Whole, Word, key,
-    quoted,
+    Cursor, Fault, Fields, Flag, Form, Formed as _, Key, Own, Parsed, Section, Shape as _, Strict, Text, Time, Whole,
+    Word, key, quoted,
 };
 use crate::policy::{Balance, Eject, HealthCheck, Pool, Retry, Upstream, UpstreamServer, UpstreamTls};
 
@@ -42,14 +42,16 @@ crate::config::keys! {
             "for one attempt to connect; then 504 after the retries");
         POOL: Key<Section, Parts> = key("pool", Section(pool_keys::KEYS), Parts, "idle connections to its servers");
         HEALTH: Key<Own<HealthCheck>, Null> = key("health", Own(health, || Form::Mapping(health_keys::KEYS)), Null,
-            "active checks: a `GET` in the HTTP version of its requests, on a connection of its own; a status below 400 passes. \
-             `{}` for the defaults");
+            "active checks: a `GET` in the HTTP version of its requests, on a connection of its own; a status below \
+             400 passes. `{}` for the defaults");
         EJECT: Key<Section, Parts> = key("eject", Section(eject_keys::KEYS), Parts,
             "servers that fail get no requests for a while; the last healthy one is never ejected");
-        RETRY: Key<Section, Parts> = key("retry", Section(retry_keys::KEYS), Parts, "requests that were certainly not processed");
+        RETRY: Key<Section, Parts> = key("retry", Section(retry_keys::KEYS), Parts,
+            "requests that were certainly not processed");
         HTTP2: Key<Flag> = key("http2", Flag, Is("false"),
             "speak HTTP/2 to the servers: with prior knowledge, or by ALPN where they are `https`");
-        TLS: Key<Own<UpstreamTls>, Null> = key("tls", Own(tls::upstream, tls::upstream_form), Null, "for `https` servers");
+        TLS: Key<Own<UpstreamTls>, Null> = key("tls", Own(tls::upstream, tls::upstream_form), Null,
+            "for `https` servers");
     }
 }
 
@@ -57,15 +59,18 @@ crate::config::keys! {
     mod server_keys = "upstream.server" {
         URL: Key<Parsed<address::ServerAddress>, Required> = key("url", address::SERVER, Required,
             "`http://host:port` or `https://host:port`; the host is a name or an address");
-        WEIGHT: Key<Whole> = key("weight", Whole(1..=1000), Is("1"), "its part of the requests, beside the weights of the others");
-        CONCURRENCY: Key<Whole, Null> = key("concurrency", COUNT, Null, "requests at once at this server, exempt ones not counted");
+        WEIGHT: Key<Whole> = key("weight", Whole(1..=1000), Is("1"),
+            "its part of the requests, beside the weights of the others");
+        CONCURRENCY: Key<Whole, Null> = key("concurrency", COUNT, Null,
+            "requests at once at this server, exempt ones not counted");
     }
 }
 
 crate::config::keys! {
     mod pool_keys = "pool" {
         // None at all is a sound wish: every request then has a connection of its own.
-        MAX_IDLE: Key<Whole> = key("max_idle", Whole(0..=65_536), Is("64"), "idle connections kept to each server, by each worker");
+        MAX_IDLE: Key<Whole> = key("max_idle", Whole(0..=65_536), Is("64"),
+            "idle connections kept to each server, by each worker");
         IDLE_TIMEOUT: Key<Time> = key("idle_timeout", SOME_TIME, Is("60s"), "how long they are kept");
     }
 }
@@ -75,8 +80,10 @@ crate::config::keys! {
         PATH: Key<Strict<Arc<str>>> = key("path", HEALTH_PATH, Is("/health"), "path and query of the check");
         INTERVAL: Key<Time> = key("interval", SOME_TIME, Is("5s"), "from one check to the next");
         TIMEOUT: Key<Time> = key("timeout", SOME_TIME, Is("2s"), "the longest that a check may take");
-        HEALTHY_AFTER: Key<Whole> = key("healthy_after", IN_A_ROW, Is("1"), "successes in a row that make a server healthy again");
-        UNHEALTHY_AFTER: Key<Whole> = key("unhealthy_after", IN_A_ROW, Is("3"), "failures in a row that make it unhealthy");
+        HEALTHY_AFTER: Key<Whole> = key("healthy_after", IN_A_ROW, Is("1"),
+            "successes in a row that make a server healthy again");
+        UNHEALTHY_AFTER: Key<Whole> = key("unhealthy_after", IN_A_ROW, Is("3"),
+            "failures in a row that make it unhealthy");
     }
 }
 
@@ -91,7 +98,8 @@ crate::config::keys! {
 crate::config::keys! {
     mod retry_keys = "retry" {
         ATTEMPTS: Key<Whole> = key("attempts", Whole(1..=10), Is("2"), "tries in all, the first included");
-        ON: Key<Own<Vec<RetryOn>>> = key("on", Own(retry_on, retry_on_form), Is("[connect]"), "after what; `[]` for never");
+        ON: Key<Own<Vec<RetryOn>>> = key("on", Own(retry_on, retry_on_form), Is("[connect]"),
+            "after what; `[]` for never");
     }
 }
 

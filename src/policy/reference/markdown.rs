@@ -6,8 +6,8 @@ use super::{grouped, mapping_in, values};
 use crate::config::{Absent, Described, Form, MAX_DURATION, MAX_RATE, Table, show_duration};
 use crate::policy::compile::keys;
 
-/// Mappings with a table of their own, in the order of the file, each with its heading. The keys of all others stand in the
-/// table of the mapping around them.
+/// Mappings with a table of their own, in the order of the file, each with its heading. The keys of all others stand in
+/// the table of the mapping around them.
 const APART: [(&str, &str); 11] = [
     ("policy", "The file"),
     ("listener", "`listen`"),

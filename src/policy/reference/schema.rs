@@ -1,8 +1,8 @@
 //! The reference as a JSON schema (draft 2020-12), for editors.
 //!
-//! It is never stricter than the compiler: what the compiler takes, the schema takes. The other way round, it leaves to the
-//! compiler what needs more than one value to judge: names of upstreams, keys that go together, bounds of durations and sizes
-//! that are written with a unit.
+//! It is never stricter than the compiler: what the compiler takes, the schema takes. The other way round, it leaves to
+//! the compiler what needs more than one value to judge (names of upstreams, keys that go together), and bounds of
+//! durations and sizes that are written with a unit.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,5 @@
-//! What is described is what the compiler does: every value in bounds is taken, every other one refused, in every place.
+//! What is described is what the compiler does: every value in bounds is taken, every other one refused, in every
+//! place.
 
 use std::time::Duration;
 
