@@ -47,73 +47,111 @@ fn property(key: &dyn Described, definitions: &mut Map<String, Value>) -> Value 
     let form = key.form();
     let mut property = of(&form, definitions);
     let default = match key.absent() {
-        Absent::Is(text) => format!("Default: {text}."),
+        Absent::Is(text) => format!("Default: `{text}`."),
         Absent::From(words) if !words.is_empty() => format!("Default: {words}."),
         Absent::Required | Absent::Inherited => "Required.".to_owned(),
         Absent::From(_) | Absent::Parts => String::new(),
     };
     let description = format!("{}\n\nValues: {}. {default}", without_links(key.what()), values(&form));
-    property.insert("description".to_owned(), json!(description.trim_end()));
+    property.insert("description".to_owned(), json!(description.trim_end().replace('`', "")));
+    // As above, for editors that know this keyword.
+    property.insert("markdownDescription".to_owned(), json!(description.trim_end()));
     if let Absent::Is(text) = key.absent() {
         property.insert("default".to_owned(), literal(text));
     }
     Value::Object(property)
 }
 
+/// The forms of one value. What is written in one line stands together: its keywords are each for one type only.
+#[derive(Default)]
+struct Alternatives {
+    types: Vec<&'static str>,
+    keywords: Map<String, Value>,
+    /// Whether a value of the environment may stand there that no pattern speaks of yet.
+    variable: bool,
+    others: Vec<Map<String, Value>>,
+}
+
 fn of(form: &Form, definitions: &mut Map<String, Value>) -> Map<String, Value> {
-    let mut forms = Vec::new();
-    gather(form, definitions, &mut forms);
-    let mut forms: Vec<Value> = forms.into_iter().map(Value::Object).collect();
-    let variable = json!({ "$ref": "#/$defs/variable" });
-    // Once, and last: it is the least likely.
-    let several = forms.len();
-    forms.retain(|form| *form != variable);
-    if forms.len() < several {
-        forms.push(variable);
+    let mut found = Alternatives::default();
+    found.gather(form, definitions);
+    let Alternatives { mut types, mut keywords, variable, mut others } = found;
+    if variable && !keywords.contains_key("pattern") {
+        if types.is_empty() {
+            others.push(one([("$ref", json!("#/$defs/variable"))]));
+        } else {
+            types.push("string");
+            keywords.extend(one([("pattern", json!(VARIABLE)), ("patternErrorMessage", must_be(&values(form)))]));
+        }
     }
-    match <[Value; 1]>::try_from(forms) {
-        Ok([Value::Object(only)]) => only,
-        Ok([other]) => one([("const", other)]),
-        Err(forms) => one([("anyOf", json!(forms))]),
+    if !types.is_empty() {
+        keywords.insert("type".to_owned(), if let [only] = types[..] { json!(only) } else { json!(types) });
+        // What editors say of a value that is nothing at all, they take from the first.
+        others.insert(
+            if keywords.get("pattern").is_some_and(|pattern| pattern == VARIABLE) { others.len() } else { 0 },
+            keywords,
+        );
+    }
+    if others.len() == 1 { others.remove(0) } else { one([("anyOf", json!(others))]) }
+}
+
+impl Alternatives {
+    fn gather(&mut self, form: &Form, definitions: &mut Map<String, Value>) {
+        match form {
+            Form::Null => self.plain("null", []),
+            Form::Flag => self.plain("boolean", []),
+            Form::Whole { least, most } => self.plain("integer", [("minimum", json!(least)), ("maximum", json!(most))]),
+            Form::Size { least, most } => {
+                self.plain("integer", [("minimum", json!(least)), ("maximum", json!(most))]);
+                self.text(&size_pattern(*least), "a size such as `16MiB`");
+            }
+            Form::Duration { least, .. } => self.text(&duration_pattern(*least), "a duration such as `30s`"),
+            Form::Text(Text { what, pattern }) => self.text(pattern, what),
+            Form::Word(words) => {
+                self.variable = true;
+                self.others.push(one([("enum", json!(words))]));
+            }
+            Form::Mapping(table) => self.others.push(defined(table.name, table, &[], definitions)),
+            Form::Without(table, without) => self.others.push(defined("defaults", table, without, definitions)),
+            Form::OneKey(table) => {
+                let reference = defined(table.name, table, &[], definitions);
+                if let Some(Value::Object(definition)) = definitions.get_mut(table.name) {
+                    bound(definition, "minProperties", "maxProperties", 1, 1);
+                }
+                self.others.push(reference);
+            }
+            Form::Named { name, of: inner, least, most } => {
+                let mut named = one([("type", json!("object")), ("propertyNames", json!({ "pattern": name.pattern }))]);
+                named.insert("additionalProperties".to_owned(), Value::Object(of(inner, definitions)));
+                bound(&mut named, "minProperties", "maxProperties", *least, *most);
+                self.others.push(named);
+            }
+            Form::List { of: inner, least, most } => {
+                let mut list = one([("type", json!("array")), ("items", Value::Object(of(inner, definitions)))]);
+                bound(&mut list, "minItems", "maxItems", *least, *most);
+                self.others.push(list);
+            }
+            Form::Either(forms) => forms.iter().for_each(|form| self.gather(form, definitions)),
+        }
+    }
+
+    fn plain<const N: usize>(&mut self, name: &'static str, keywords: [(&str, Value); N]) {
+        self.types.push(name);
+        self.keywords.extend(one(keywords));
+        self.variable = true;
+    }
+
+    /// There is at most one such form of a value.
+    fn text(&mut self, pattern: &str, what: &str) {
+        self.types.push("string");
+        let pattern = json!(format!("{pattern}|{VARIABLE}"));
+        self.keywords.extend(one([("pattern", pattern), ("patternErrorMessage", must_be(what))]));
     }
 }
 
-/// The forms that a value may have, one by one.
-fn gather(form: &Form, definitions: &mut Map<String, Value>, forms: &mut Vec<Map<String, Value>>) {
-    let variable = || one([("$ref", json!("#/$defs/variable"))]);
-    match form {
-        Form::Null => forms.extend([one([("type", json!("null"))]), variable()]),
-        Form::Flag => forms.extend([one([("type", json!("boolean"))]), variable()]),
-        Form::Whole { least, most } => forms.extend([integer(u64::from(*least), u64::from(*most)), variable()]),
-        Form::Size { least, most } => {
-            forms.extend([integer(*least, *most), text(&size_pattern(*least), "a size such as `16MiB`")]);
-        }
-        Form::Duration { least, .. } => forms.push(text(&duration_pattern(*least), "a duration such as `30s`")),
-        Form::Word(words) => forms.extend([one([("enum", json!(words))]), variable()]),
-        Form::Text(Text { what, pattern }) => forms.push(text(pattern, what)),
-        Form::Mapping(table) => forms.push(defined(table.name, table, &[], definitions)),
-        Form::Without(table, without) => forms.push(defined("defaults", table, without, definitions)),
-        Form::OneKey(table) => {
-            let reference = defined(table.name, table, &[], definitions);
-            if let Some(Value::Object(definition)) = definitions.get_mut(table.name) {
-                definition.insert("minProperties".to_owned(), json!(1));
-                definition.insert("maxProperties".to_owned(), json!(1));
-            }
-            forms.push(reference);
-        }
-        Form::Named { name, of: inner, least, most } => {
-            let mut named = one([("type", json!("object")), ("propertyNames", json!({ "pattern": name.pattern }))]);
-            named.insert("additionalProperties".to_owned(), Value::Object(of(inner, definitions)));
-            bound(&mut named, "minProperties", "maxProperties", *least, *most);
-            forms.push(named);
-        }
-        Form::List { of: inner, least, most } => {
-            let mut list = one([("type", json!("array")), ("items", Value::Object(of(inner, definitions)))]);
-            bound(&mut list, "minItems", "maxItems", *least, *most);
-            forms.push(list);
-        }
-        Form::Either(either) => either.iter().for_each(|form| gather(form, definitions, forms)),
-    }
+/// Told by editors that know this keyword; to validators it is nothing.
+fn must_be(what: &str) -> Value {
+    json!(format!("must be {what}"))
 }
 
 fn defined(name: &str, table: &Table, without: &[&str], definitions: &mut Map<String, Value>) -> Map<String, Value> {
@@ -123,16 +161,6 @@ fn defined(name: &str, table: &Table, without: &[&str], definitions: &mut Map<St
         definitions.insert(name.to_owned(), Value::Object(definition));
     }
     one([("$ref", json!(format!("#/$defs/{name}")))])
-}
-
-fn integer(least: u64, most: u64) -> Map<String, Value> {
-    one([("type", json!("integer")), ("minimum", json!(least)), ("maximum", json!(most))])
-}
-
-/// `what` is told by editors that know this keyword; to validators it is nothing.
-fn text(pattern: &str, what: &str) -> Map<String, Value> {
-    let pattern = json!(format!("{pattern}|{VARIABLE}"));
-    one([("type", json!("string")), ("pattern", pattern), ("patternErrorMessage", json!(format!("must be {what}")))])
 }
 
 fn bound(of: &mut Map<String, Value>, low: &str, high: &str, least: usize, most: usize) {
