@@ -15,6 +15,7 @@ use http::{HeaderName, HeaderValue};
 use crate::control::drain::Drained;
 use crate::gateway::collector;
 use crate::gateway::serve::{Ended, serve};
+use crate::policy::reference;
 use crate::telemetry::log::{self, LogFormat};
 use crate::telemetry::requests::{self, LogRequests};
 
@@ -40,6 +41,10 @@ enum Command {
     Demo(demo::Demo),
     /// Put load on an agent API, and find out whether its turns were turns.
     Stress(Box<stress::Stress>),
+    /// Print the JSON schema of the policy file, for editors.
+    Schema,
+    /// Print all keys of the policy file, with their defaults and bounds, as Markdown.
+    Reference,
     /// Print what a shell needs to complete the arguments of this program.
     Completions {
         #[arg(value_name = "SHELL")]
@@ -111,6 +116,8 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Demo(demo) => demo.run(),
         Command::Stress(stress) => stress.run(),
+        Command::Schema => print(&reference::schema()),
+        Command::Reference => print(&reference::markdown()),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "turnwise", &mut std::io::stdout());
             OK
@@ -121,6 +128,12 @@ pub fn main() -> ExitCode {
         },
     };
     ExitCode::from(code)
+}
+
+fn print(text: &str) -> u8 {
+    // A reader that closed the pipe has read enough.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    OK
 }
 
 /// `Name: value`, as an argument.

@@ -7,9 +7,12 @@ mod document;
 mod environment;
 mod events;
 mod fields;
+mod form;
+pub mod key;
 mod problem;
 mod reader;
 mod scalar;
+mod shape;
 mod suggest;
 mod tree;
 mod values;
@@ -17,11 +20,16 @@ mod values;
 pub use document::{Document, MAX_BYTES};
 pub use events::{MAX_DEPTH, MAX_NODES};
 pub use fields::Fields;
+pub use form::{Form, Text};
+pub(crate) use key::keys;
+pub use key::{Absent, Described, Key, Table, key};
 pub use problem::{Fault, Problem, Problems};
 pub use reader::{Cursor, Sink};
 pub use scalar::{
-    MAX_DURATION, parse_duration, parse_percent, parse_rate, parse_size, show_duration, show_rate, show_size,
+    MAX_DURATION, MAX_RATE, RATE, SHARE, duration_pattern, parse_duration, parse_percent, parse_rate, parse_size,
+    show_duration, show_rate, show_size, size_pattern,
 };
+pub use shape::{Flag, Formed, InPlace, Own, Parsed, Section, Shape, Size, Strict, Time, Whole, Word};
 pub use suggest::nearest;
 pub use tree::{Entry, Kind, Node, Position, Scalar, Value};
 

@@ -11,6 +11,7 @@ pub mod compile;
 pub mod diff;
 pub mod matching;
 pub mod path;
+pub mod reference;
 pub mod shown;
 
 pub use background::{Background, Later};

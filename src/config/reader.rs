@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::problem::{self, Fault, Problem, Problems};
 use super::suggest;
-use super::{Fields, Kind, Node, Scalar, Value, quoted, scalar};
+use super::{Fields, Kind, Node, Scalar, Table, Value, quoted, scalar};
 
 /// Where problems and warnings of one file go.
 #[derive(Debug)]
@@ -104,15 +104,15 @@ impl<'a> Cursor<'a> {
 
     /// A mapping whose keys are all among `known`; unknown ones are told.
     #[must_use]
-    pub fn fields(self, known: &[&str]) -> Option<Fields<'a>> {
+    pub fn fields(self, known: &'static Table) -> Option<Fields<'a>> {
         let Kind::Mapping(entries) = &self.node.kind else {
             return self.wrong(format!("must be a mapping, not {}", self.kind()));
         };
-        for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
-            let hint = suggest::hint(&entry.key, known);
+        for entry in entries.iter().filter(|entry| !known.has(&entry.key)) {
+            let hint = suggest::hint(&entry.key, &known.names().collect::<Vec<_>>());
             Cursor::new(&entry.node, self.sink).problem(Fault::new("unknown key").hint(hint));
         }
-        Some(Fields::new(self, entries))
+        Some(Fields::new(self, entries, known))
     }
 
     /// Keys that the reader does not know beforehand (names of upstreams).
@@ -303,21 +303,43 @@ impl<'a> Cursor<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Document;
+    use super::super::key::{From, Is, Key, Parts, key, keys};
+    use super::super::{Document, Flag, Section, Size, Time, Whole, Word};
     use super::*;
+
+    const LOW: Whole = Whole(1..=9);
+    const LEVEL: Word<u8> = Word(&[("high", 1), ("low", 2)]);
+    const TIME: Time = Time(Duration::ZERO..=Duration::MAX);
+
+    keys! {
+        mod of = "of" {
+            NUMBER: Key<Whole> = key("a", LOW, Is("7"), "");
+            FLAG: Key<Flag> = key("b", Flag, Is("true"), "");
+            LEVELS: Key<Word<u8>> = key("level", LEVEL, Is("low"), "");
+            QUEUE: Key<Time> = key("queue", TIME, Is("30s"), "");
+            INNER: Key<Section, Parts> = key("inner", Section(inner::KEYS), Parts, "");
+        }
+    }
+
+    keys! {
+        mod inner = "inner" {
+            NUMBER: Key<Whole, From> = key("c", LOW, From(""), "");
+            BYTES: Key<Size> = key("d", Size(1..=9), Is("3B"), "");
+        }
+    }
 
     fn told(text: &str, read: impl FnOnce(Fields<'_>)) -> String {
         let document = Document::parse("f", text.as_bytes(), &|_| Some("s3cret".to_owned())).expect("sound YAML");
         let sink = Sink::new("f");
-        read(document.cursor(&sink).fields(&["a", "b", "queue"]).expect("a mapping"));
+        read(document.cursor(&sink).fields(of::KEYS).expect("a mapping"));
         sink.into_problems().to_string()
     }
 
     #[test]
     fn all_problems_are_told_in_one_pass() {
         let said = told("a: x\nquue: 1\nb: []\n", |fields| {
-            assert_eq!(fields.or("a", 7, |cursor| cursor.integer(1..=9)), 7);
-            assert!(fields.or("b", true, Cursor::bool));
+            assert_eq!(fields.read(&of::NUMBER), 7);
+            assert!(fields.read(&of::FLAG));
         });
         assert_eq!(
             said,
@@ -328,11 +350,20 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_without_a_key_is_read_as_if_it_were_written() {
+        let said = told("{}", |fields| {
+            assert_eq!((fields.read(&of::NUMBER), fields.read(&of::FLAG), fields.read(&of::LEVELS)), (7, true, 2));
+            assert_eq!(fields.read(&of::QUEUE), Duration::from_secs(30));
+            let inner = fields.section(&of::INNER);
+            assert_eq!((inner.given(&inner::NUMBER), inner.read(&inner::BYTES)), (None, 3));
+        });
+        assert_eq!(said, "");
+    }
+
+    #[test]
     fn a_value_of_the_environment_is_never_shown() {
-        let said = told("a: ${KEY}\nb: ${KEY}\nqueue: ${KEY}", |fields| {
-            let _ = fields.or("a", 7, |cursor| cursor.integer(1..=9));
-            let _ = fields.or("b", Duration::ZERO, |cursor| cursor.duration(Duration::ZERO..=Duration::MAX));
-            let _ = fields.or("queue", false, |cursor| cursor.word(&[("yes", true)]));
+        let said = told("a: ${KEY}\nlevel: ${KEY}\nqueue: ${KEY}", |fields| {
+            let _ = (fields.read(&of::NUMBER), fields.read(&of::LEVELS), fields.read(&of::QUEUE));
         });
         assert!(!said.contains("s3cret"), "{said}");
         assert!(said.contains("${KEY}"), "{said}");
@@ -340,20 +371,21 @@ mod tests {
 
     #[test]
     fn a_number_of_the_environment_is_a_number() {
-        let document = Document::parse("f", b"a: ${N:-100}\nb: {c: '${N}'}", &|_| Some("5".to_owned())).expect("sound");
+        let text = b"a: ${N:-100}\ninner: {c: '${N}'}";
+        let document = Document::parse("f", text, &|_| Some("5".to_owned())).expect("sound");
         let sink = Sink::new("f");
-        let fields = document.cursor(&sink).fields(&["a", "b"]).expect("a mapping");
-        assert_eq!(fields.get("a").and_then(|a| a.integer(1..=9)), Some(5));
-        assert_eq!(fields.section("b", &["c"]).get("c").and_then(|c| c.integer(1..=9)), Some(5));
-        assert_eq!(fields.get("a").and_then(Cursor::string), Some("5"));
+        let fields = document.cursor(&sink).fields(of::KEYS).expect("a mapping");
+        assert_eq!(fields.read(&of::NUMBER), 5);
+        assert_eq!(fields.section(&of::INNER).given(&inner::NUMBER), Some(5));
+        assert_eq!(fields.get(&of::NUMBER).and_then(Cursor::string), Some("5"));
         assert!(!sink.has_problems());
     }
 
     #[test]
     fn a_word_that_is_nearly_right_is_suggested() {
-        let said = told("a: hihg", |fields| {
-            let _ = fields.or("a", 0, |cursor| cursor.word(&[("high", 1), ("low", 2)]));
+        let said = told("level: hihg", |fields| {
+            let _ = fields.read(&of::LEVELS);
         });
-        assert_eq!(said, "f:1:1: a: must be `high` or `low`, not `hihg`; did you mean `high`?");
+        assert_eq!(said, "f:1:1: level: must be `high` or `low`, not `hihg`; did you mean `high`?");
     }
 }

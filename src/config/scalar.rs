@@ -3,15 +3,41 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Fault, quoted};
+use super::{Fault, Parsed, Text, quoted};
 
 /// No duration of a policy is longer: 30 days. It keeps sums of deadlines far from any overflow.
 pub const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// No rate has a greater number.
+pub const MAX_RATE: u32 = 1_000_000;
 
 const NANOS: [(&str, u64); 4] =
     [("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000)];
 const BYTES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 const PERIODS: [(&str, u64); 3] = [("h", 3600), ("min", 60), ("s", 1)];
+
+/// A rate, as the count and the time that it is for.
+pub const RATE: Parsed<(NonZeroU32, Duration)> =
+    Parsed(&Text { what: "a rate such as `10/s`", pattern: "^0*([1-9][0-9]{0,5}|1000000)/(s|min|h)$" }, parse_rate);
+/// A share, in percent.
+pub const SHARE: Parsed<u8> =
+    Parsed(&Text { what: "a share such as `50%`", pattern: "^0*([1-9][0-9]?|100)%$" }, parse_percent);
+
+/// A regular expression that is true of durations; of some that are too long as well.
+#[must_use]
+pub fn duration_pattern(least: Duration) -> String {
+    let units: Vec<&str> = NANOS.iter().map(|(unit, _)| *unit).collect();
+    let more_than_zero = if least.is_zero() { "" } else { "(?=.*[1-9])" };
+    format!("^{more_than_zero}[0-9]+(\\.[0-9]{{1,9}})?({})$", units.join("|"))
+}
+
+/// A regular expression that is true of sizes; of some that are out of bounds as well.
+#[must_use]
+pub fn size_pattern(least: u64) -> String {
+    let units: Vec<&str> = BYTES.iter().map(|(unit, _)| *unit).collect();
+    let more_than_zero = if least == 0 { "" } else { "(?=.*[1-9])" };
+    format!("^{more_than_zero}[0-9]+({})?$", units.join("|"))
+}
 
 /// `250ms`, `30s`, `1.5m`, `1h`: one number, up to nine decimals, and a unit.
 ///
@@ -104,7 +130,6 @@ pub fn show_size(bytes: u64) -> String {
 ///
 /// What is wrong with the text; also a rate of 0 or of more than 1,000,000.
 pub fn parse_rate(text: &str) -> Result<(NonZeroU32, Duration), Fault> {
-    const MOST: u32 = 1_000_000;
     let wrong = || Fault::new(format!("must be a rate such as `10/s`, `600/min` or `1000/h`, not `{}`", quoted(text)));
     let (number, unit) = split(text).ok_or_else(wrong)?;
     let Some(period) = unit.strip_prefix('/') else {
@@ -125,8 +150,8 @@ pub fn parse_rate(text: &str) -> Result<(NonZeroU32, Duration), Fault> {
     if number.contains('.') {
         return Err(wrong().hint("write a whole number in a longer time, as in `30/min` for one in two seconds"));
     }
-    let count = number.parse().ok().filter(|count| *count <= MOST);
-    let count = count.ok_or_else(|| Fault::new(format!("must be at most {MOST}, not `{}`", quoted(text))))?;
+    let count = number.parse().ok().filter(|count| *count <= MAX_RATE);
+    let count = count.ok_or_else(|| Fault::new(format!("must be at most {MAX_RATE}, not `{}`", quoted(text))))?;
     let count =
         NonZeroU32::new(count).ok_or_else(|| Fault::new("must be at least 1: a rate of 0 lets nothing pass"))?;
     Ok((count, Duration::from_secs(seconds)))

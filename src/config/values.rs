@@ -111,3 +111,16 @@ fn read_again(text: &str) -> Value {
         _ => Value::Text,
     }
 }
+
+/// A text of one line as it would stand in a file: a scalar, or a list of scalars.
+pub(super) fn written(text: &str) -> Node {
+    let node = |kind| Node { at: Position::START, path: "".into(), kind };
+    let scalar = |text: &str| {
+        let value = read_again(text);
+        node(Kind::Scalar(Scalar { value, text: text.to_owned(), written: text.to_owned(), from_environment: false }))
+    };
+    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        Some(items) => node(Kind::List(items.split(", ").filter(|item| !item.is_empty()).map(scalar).collect())),
+        None => scalar(text),
+    }
+}

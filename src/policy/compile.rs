@@ -1,7 +1,8 @@
 //! From the file as written to the policy it means.
 //!
-//! Every default of the policy file is stated here, next to the range of its key. A problem does not stop the reading:
-//! a default stands in for the value, and the policy is dropped at the end.
+//! Every key of the policy file is described here, beside what reads it: its bounds, its default, its meaning. The
+//! reference and the schema of the policy are made from that. A problem does not stop the reading: a default stands in
+//! for the value, and the policy is dropped at the end.
 
 mod address;
 mod background;
@@ -22,24 +23,60 @@ mod upstream;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
-use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Policy;
-use crate::config::{Cursor, Document, Fault, Fields, MAX_BYTES, MAX_DURATION, Problem, Problems, Sink, quoted};
-
-const KEYS: [&str; 8] = ["listen", "admin", "server", "limits", "upstreams", "defaults", "routes", "background"];
+use super::{Listener, Policy};
+use crate::config::key::{From, Is, Null, Parts, Required};
+use crate::config::{
+    Cursor, Document, Fault, Fields, InPlace, Key, MAX_BYTES, MAX_DURATION, Own, Problem, Problems, Section, Sink,
+    Strict, Table, Text, Time, Whole, key, keys, quoted,
+};
 
 /// No counting limit is greater.
 const MAX_COUNT: u32 = 1_000_000;
 /// No list of routes, servers, hosts … is longer.
 const MAX_LIST: usize = 1000;
+const COUNT: Whole = Whole(1..=MAX_COUNT);
 /// A duration in which something must be able to happen.
-const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=MAX_DURATION;
+const SOME_TIME: Time = Time(Duration::from_millis(1)..=MAX_DURATION);
 /// A duration for which zero means something.
-const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
+const ANY_TIME: Time = Time(Duration::ZERO..=MAX_DURATION);
+/// Names become labels of metrics and parts of addresses.
+const NAME: Strict<String> =
+    Strict(&Text { what: "a name such as `agents`", pattern: "^[A-Za-z0-9_.-]{1,64}$" }, checked_name);
+/// Of paths.
+const ANYTHING: &str = "^.+$";
+
+keys! {
+    /// The file as a whole.
+    mod file = "policy" {
+        LISTEN: Key<Own<Vec<Listener>>> =
+            key("listen", Own(server::listeners, server::listen_form), Is("127.0.0.1:8080"),
+            "where clients connect: one address, or a list of addresses");
+        ADMIN: Key<Section, Parts> = key("admin", Section(server::admin_keys::KEYS), Parts, "the port for operators");
+        SERVER: Key<Section, Parts> = key("server", Section(server::server_keys::KEYS), Parts,
+            "how connections of clients are treated");
+        LIMITS: Key<Section, Parts> = key("limits", Section(limits::keys::KEYS), Parts, "what holds across all routes");
+        UPSTREAMS: Key<InPlace, Required> = key("upstreams", InPlace(upstream::form), Required,
+            "groups of equal servers, by name");
+        DEFAULTS: Key<InPlace, Parts> = key("defaults", InPlace(route::defaults_form), Parts,
+            "any key of a route but `name`, `match` and `upstream`; a route overrides it key by key: mappings are \
+             merged, lists and `null` replace");
+        ROUTES: Key<InPlace, From> =
+            key("routes", InPlace(route::form), From("with one upstream, a route `default` for everything"),
+            "the first whose `match` holds is the route of a request; where none does, the answer is 404 `no_route`");
+        BACKGROUND: Key<InPlace, Null> = key("background", InPlace(background::form), Null,
+            "the durable queue of requests that are answered later; needed by routes with `background`");
+    }
+}
+
+/// All keys of the policy file, and in them all others.
+#[must_use]
+pub fn keys() -> &'static Table {
+    file::KEYS
+}
 
 /// A policy file that holds.
 #[derive(Debug, Clone)]
@@ -97,7 +134,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 pub fn compile(file_name: &str, bytes: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Compiled, Problems> {
     let document = Document::parse(file_name, bytes, env)?;
     let sink = Sink::new(file_name);
-    let policy = document.cursor(&sink).fields(&KEYS).and_then(policy);
+    let policy = document.cursor(&sink).fields(file::KEYS).and_then(policy);
     match policy {
         Some(policy) if !sink.has_problems() => {
             Ok(Compiled { policy, warnings: sink.into_warnings(), source: bytes.to_vec() })
@@ -129,9 +166,8 @@ fn check_name(name: &str) -> Result<(), Fault> {
     Err(Fault::new("a name has 1 to 64 letters, digits, `_`, `.` and `-`"))
 }
 
-fn name(cursor: Cursor<'_>) -> Option<&str> {
-    let name = cursor.string()?;
-    cursor.told(check_name(name)).map(|()| name)
+fn checked_name(name: &str) -> Result<String, Fault> {
+    check_name(name).map(|()| name.to_owned())
 }
 
 /// Tells of every item that was there before.
@@ -144,22 +180,21 @@ fn unique<'a, T: std::hash::Hash + Eq>(items: impl IntoIterator<Item = (Cursor<'
     }
 }
 
-/// An item of a mapping with exactly one of several keys, as in `{header: X-Api-Key}`.
-fn one_key<'a>(cursor: Cursor<'a>, known: &[&'static str]) -> Option<(&'static str, Cursor<'a>)> {
-    let forms: Vec<String> = known.iter().map(|key| format!("`{{{key}: …}}`")).collect();
+/// A mapping with exactly one of several keys, as in `{header: X-Api-Key}`.
+fn one_key<'a>(cursor: Cursor<'a>, known: &'static Table) -> Option<Fields<'a>> {
+    let forms: Vec<String> = known.names().map(|key| format!("`{{{key}: …}}`")).collect();
     let fault = || Fault::new(format!("must be {}, not {}", forms.join(" or "), cursor.kind()));
     if !cursor.is_mapping() {
         cursor.problem(fault());
         return None;
     }
-    let before = cursor.entries()?;
+    let written = cursor.entries()?.len();
     let fields = cursor.fields(known)?;
-    let found: Vec<_> = known.iter().filter_map(|key| fields.get(key).map(|value| (*key, value))).collect();
-    match found.as_slice() {
-        [one] => Some(*one),
+    match known.names().filter(|key| cursor.inside(key).is_some()).count() {
+        1 => Some(fields),
         // An unknown key has been told already.
-        [] if !before.is_empty() => None,
-        [] => {
+        0 if written > 0 => None,
+        0 => {
             cursor.problem(fault());
             None
         }

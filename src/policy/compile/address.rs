@@ -4,7 +4,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::config::{Fault, quoted};
+use crate::config::{Fault, Parsed, Strict, Text, quoted};
+
+pub(super) const LISTEN: Parsed<SocketAddr> =
+    Parsed(&Text { what: "an address such as `127.0.0.1:8080`", pattern: "^[^/@]*:[0-9]+$" }, listen);
+pub(super) const ADMIN: Parsed<SocketAddr> =
+    Parsed(&Text { what: "an address such as `127.0.0.1:9180`", pattern: LISTEN.0.pattern }, listen);
+pub(super) const NETWORK: Parsed<IpNet> =
+    Parsed(&Text { what: "a network such as `10.0.0.0/8`", pattern: "^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$" }, network);
+pub(super) const SERVER: Parsed<ServerAddress> = Parsed(
+    &Text { what: "an address such as `http://127.0.0.1:8000`", pattern: "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@ ]+/?$" },
+    server,
+);
+pub(super) const SERVER_NAME: Strict<String> = Strict(
+    &Text { what: "a name such as `agent.example.com`", pattern: "^[A-Za-z0-9_.:\\[\\]-]{1,255}$" },
+    server_name,
+);
+pub(super) const HOST: Strict<String> =
+    Strict(&Text { what: "a host such as `api.example.com`", pattern: "^[A-Za-z0-9_.:\\[\\]-]+$" }, host_of_match);
 
 /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` (IPv4) or `:8080` (all IPv4 addresses). Port 0: any free one.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Fault> {

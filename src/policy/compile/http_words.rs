@@ -3,7 +3,37 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::config::{Fault, quoted};
+use crate::config::key::Required;
+use crate::config::{Fault, Key, Strict, Text, key, quoted};
+
+pub(super) const HEADER_TEXT: Text =
+    Text { what: "a header such as `X-Api-Key`", pattern: "^[!#$%&'*+.^`|~0-9A-Za-z-]{1,128}$" };
+const HEADER: Strict<HeaderName> = Strict(&HEADER_TEXT, header_name);
+const SESSION_TEXT: Text = Text { what: "a header such as `X-Session-Id`", pattern: HEADER_TEXT.pattern };
+pub(super) const SESSION_HEADER: Strict<HeaderName> = Strict(&SESSION_TEXT, header_name);
+pub(super) const HEADER_TO_SET: Strict<HeaderName> = Strict(&SESSION_TEXT, header_to_set);
+pub(super) const HEADER_VALUE: Strict<HeaderValue> = Strict(
+    &Text { what: "a text such as `beta`", pattern: "^[^\\u0000-\\u0008\\u000a-\\u001f\\u007f]+$" },
+    header_value,
+);
+pub(super) const METHOD: Strict<Method> =
+    Strict(&Text { what: "a method such as `POST`", pattern: "^[!#$%&'*+.^_`|~0-9A-Z-]{1,32}$" }, method);
+pub(super) const POINTER: Strict<Vec<String>> =
+    Strict(&Text { what: "a JSON pointer such as `/session_id`", pattern: "^/([^~]|~[01])*$" }, json_pointer);
+pub(super) const FIELD: Strict<String> = Strict(
+    &Text { what: "a field such as `session_id`", pattern: "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,128}$" },
+    field_name,
+);
+pub(super) const COOKIE: Strict<String> =
+    Strict(&Text { what: "a cookie such as `sid`", pattern: "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$" }, cookie_name);
+
+crate::config::keys! {
+    /// A header, by which requests are told apart.
+    pub(super) mod by_header = "header" {
+        HEADER: Key<Strict<HeaderName>, Required> = key("header", super::HEADER, Required,
+            "by the value of this field");
+    }
+}
 
 /// A header that the policy reads.
 ///
@@ -33,7 +63,7 @@ pub(super) fn header_to_set(text: &str) -> Result<HeaderName, Fault> {
 
 pub(super) fn header_value(text: &str) -> Result<HeaderValue, Fault> {
     // Not quoted: it may be a secret.
-    HeaderValue::from_str(text).map_err(|_| Fault::new("must be text that a header can carry (visible ASCII)"))
+    HeaderValue::from_str(text).map_err(|_| Fault::new("must be text that a header can carry (no control characters)"))
 }
 
 pub(super) fn method(text: &str) -> Result<Method, Fault> {

@@ -6,41 +6,85 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::defaults::{inherited, under};
-use super::limits::MAX_BYTES;
-use super::session::{Whose, session};
-use super::{ANY_TIME, MAX_COUNT, MAX_LIST, SOME_TIME, background, lanes, matching, name, rate_limit, shadow, unknown};
-use crate::config::{Cursor, Fault, Fields, Kind, Node};
+use super::limits::BYTES;
+use super::session::{self, Whose};
+use super::{ANY_TIME, COUNT, MAX_LIST, SOME_TIME, background, file, lanes, matching, rate_limit, shadow, unknown};
+use crate::config::key::{Empty, From, Is, Null, Parts};
+use crate::config::{
+    Cursor, Fault, Fields, Flag, Form, Formed as _, InPlace, Key, Kind, Node, Own, Section, Size, Strict, Time, Whole,
+    Word, key,
+};
 use crate::policy::{Abandoned, Later, PathMatch, Priority, RateLimit, RatePer, Route, Session, Timeouts, Upstream};
 
-const ROUTE: [&str; 13] = [
-    "name",
-    "match",
-    "upstream",
-    "priority",
-    "exempt",
-    "concurrency",
-    "body_limit",
-    "session",
-    "rate_limits",
-    "timeouts",
-    "abandoned",
-    "abandoned_limit",
-    "background",
-];
+pub(super) mod words {
+    use super::{Abandoned, Later, Priority, Word};
+
+    pub const PRIORITY: Word<Priority> =
+        Word(&[("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)]);
+    pub const ABANDONED: Word<Abandoned> =
+        Word(&[("auto", Abandoned::Auto), ("finish", Abandoned::Finish), ("cancel", Abandoned::Cancel)]);
+    pub const BACKGROUND: Word<Later> = Word(&Later::WORDS);
+}
+
+crate::config::keys! {
+    pub(super) mod keys = "route" {
+        NAME: Key<Strict<String>, From> = key("name", super::super::NAME, From("`route-N`"),
+            "label of metrics; state survives a reload by it");
+        MATCH: Key<InPlace, From> = key("match", InPlace(|| Form::Mapping(matching::keys::KEYS)), From("everything"),
+            "which requests it is for; all that is given must hold");
+        UPSTREAM: Key<InPlace, From> = key("upstream", InPlace(|| super::super::NAME.form()), From("the only one"),
+            "where they go; required where there are several");
+        PRIORITY: Key<Word<Priority>> = key("priority", words::PRIORITY, Is("normal"),
+            "where places are given out; a waiting request rises one class every 10 s");
+        EXEMPT: Key<Flag> = key("exempt", Flag, Is("false"), "`true`: takes no turn and no place");
+        CONCURRENCY: Key<Whole, Null> = key("concurrency", COUNT, Null, "requests of this route at once");
+        BODY_LIMIT: Key<Size> = key("body_limit", BYTES, Is("16MiB"), "longest request body; else 413");
+        SESSION: Key<InPlace, Null> = key("session", InPlace(session::form), Null,
+            "turns; `null`: requests of this route do not wait for one another");
+        RATE_LIMITS: Key<Own<Vec<Arc<RateLimit>>>, Empty> =
+            key("rate_limits", Own(rate_limit::rate_limits, rate_limit::form), Empty,
+            "how many requests may come in what time; all of them hold");
+        TIMEOUTS: Key<Section, Parts> = key("timeouts", Section(times::KEYS), Parts,
+            "how long each part of a request may take");
+        ABANDONED: Key<Word<Abandoned>> = key("abandoned", words::ABANDONED, Is("auto"),
+            "what becomes of a request that the backend works on when its client has gone, or was given a 504. \
+             `finish`: turn and place stay taken until the answer has ended; `cancel`: the connection to the server is \
+             closed at once; `auto`: `finish` before the response head, `cancel` once the body streams");
+        ABANDONED_LIMIT: Key<Time> = key("abandoned_limit", SOME_TIME, Is("60s"), "how long `finish` may go on");
+        BACKGROUND: Key<Word<Later>> = key("background", words::BACKGROUND, Is("off"),
+            "which requests are answered later: none, those whose client says `Prefer: respond-async`, or all");
+    }
+}
+
+crate::config::keys! {
+    pub(super) mod times = "timeouts" {
+        REQUEST: Key<Time> = key("request", SOME_TIME, Is("60s"),
+            "the client's whole body; then 408. It begins when the gateway begins to read the body");
+        RESPONSE: Key<Time> = key("response", SOME_TIME, Is("30s"),
+            "from the server having the request to its response head; then 504. It pauses while the client owes a part \
+             of its body");
+        IDLE: Key<Time> = key("idle", SOME_TIME, Is("60s"),
+            "between two pieces of an answer; both directions of an upgraded connection count");
+        TOTAL: Key<Time> = key("total", ANY_TIME, Is("10m"), "all of it, from admission on; `0s`: none");
+    }
+}
+
 /// What belongs to one route alone and has no default.
-const ONLY_IN_ROUTES: [&str; 3] = ["name", "match", "upstream"];
-/// What a request that takes neither turn nor place has no use for.
-const NOT_WHEN_EXEMPT: [&str; 3] = ["session", "concurrency", "priority"];
-const PRIORITY: [(&str, Priority); 3] =
-    [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
-const ABANDONED: [(&str, Abandoned); 3] =
-    [("auto", Abandoned::Auto), ("finish", Abandoned::Finish), ("cancel", Abandoned::Cancel)];
+const ONLY_IN_ROUTES: [&str; 3] = [keys::NAME.name(), keys::MATCH.name(), keys::UPSTREAM.name()];
+
+pub(super) fn form() -> Form {
+    Form::Mapping(keys::KEYS).list(0, MAX_LIST)
+}
+
+pub(super) fn defaults_form() -> Form {
+    Form::Without(keys::KEYS, &ONLY_IN_ROUTES)
+}
 
 /// Never empty; `None` after a problem that leaves no route to speak of.
 pub(super) fn routes(fields: Fields<'_>, upstreams: &Option<Vec<Upstream>>, queue_bytes: u64) -> Option<Vec<Route>> {
     let upstreams = upstreams.as_deref().unwrap_or_default();
     let defaults = defaults(fields);
-    let written = match fields.get("routes") {
+    let written = match fields.get(&file::ROUTES) {
         Some(cursor) => cursor.items_up_to(MAX_LIST)?,
         None => Vec::new(),
     };
@@ -63,14 +107,14 @@ pub(super) fn routes(fields: Fields<'_>, upstreams: &Option<Vec<Upstream>>, queu
 
 /// Reads `defaults` by itself, because what every route overrides would never be read otherwise.
 fn defaults(fields: Fields<'_>) -> Option<&Node> {
-    let cursor = fields.get("defaults")?;
-    let fields = cursor.fields(&ROUTE)?;
-    let misplaced: Vec<Cursor<'_>> = ONLY_IN_ROUTES.iter().filter_map(|key| fields.get(key)).collect();
+    let cursor = fields.get(&file::DEFAULTS)?;
+    let fields = cursor.fields(keys::KEYS)?;
+    let misplaced: Vec<Cursor<'_>> = ONLY_IN_ROUTES.iter().filter_map(|key| cursor.inside(key)).collect();
     for cursor in &misplaced {
         cursor.problem(Fault::new("belongs to one route, not to `defaults`"));
     }
     // Only for what they tell.
-    let _ = fields.nullable("session", |cursor| session(cursor, Whose::Defaults));
+    let _ = fields.present(&keys::SESSION).and_then(|cursor| session::session(cursor, Whose::Defaults));
     let _ = read_common(fields);
     misplaced.is_empty().then_some(cursor.node())
 }
@@ -79,10 +123,10 @@ fn defaults(fields: Fields<'_>) -> Option<&Node> {
 fn implied(fields: Fields<'_>, upstreams: &[Upstream]) -> Option<Node> {
     if upstreams.len() > 1 {
         let fault = Fault::new("`routes` is missing: with several upstreams it must say which requests go where");
-        fields.get("routes").unwrap_or(fields.cursor()).problem(fault);
+        fields.get(&file::ROUTES).unwrap_or(fields.cursor()).problem(fault);
         return None;
     }
-    let place = fields.get("upstreams").map_or(fields.cursor().node(), Cursor::node);
+    let place = fields.get(&file::UPSTREAMS).map_or(fields.cursor().node(), Cursor::node);
     Some(Node { kind: Kind::Mapping(Vec::new()), ..place.clone() })
 }
 
@@ -95,20 +139,21 @@ struct All<'a> {
 }
 
 fn route(cursor: Cursor<'_>, index: usize, all: All<'_>) -> Option<Route> {
-    let fields = cursor.fields(&ROUTE)?;
+    let fields = cursor.fields(keys::KEYS)?;
     let made_up = if all.only { "default".to_owned() } else { format!("route-{}", index + 1) };
-    let name: Arc<str> = fields.get("name").and_then(name).map_or_else(|| made_up.into(), Arc::from);
+    let name: Arc<str> = fields.given(&keys::NAME).unwrap_or(made_up).into();
     let matching = matching::matching(fields);
     let common = read_common(fields);
     // A path that could not be read has been told; its variables are not missed as well.
-    let unread = fields.get("match").and_then(|cursor| cursor.inside("path")).is_some()
+    let path = matching::keys::PATH.name();
+    let unread = fields.get(&keys::MATCH).and_then(|cursor| cursor.inside(path)).is_some()
         && !matches!(matching.path, PathMatch::Pattern(_));
     let whose = Whose::Route { name: &name, path: (!unread).then_some(&matching.path) };
     let session = if common.exempt {
         check_exempt(fields);
         None
     } else {
-        fields.nullable("session", |cursor| session(cursor, whose))
+        fields.present(&keys::SESSION).and_then(|cursor| session::session(cursor, whose))
     };
     warn_of_limits(fields, &common, session.as_ref(), all.queue_bytes);
     Some(Route {
@@ -143,33 +188,31 @@ struct Common {
 
 fn read_common(fields: Fields<'_>) -> Common {
     Common {
-        priority: fields.or("priority", Priority::Normal, |cursor| cursor.word(&PRIORITY)),
-        exempt: fields.or("exempt", false, Cursor::bool),
-        concurrency: fields.nullable("concurrency", |cursor| cursor.integer(1..=MAX_COUNT)),
-        body_limit: fields.or("body_limit", 16 << 20, |cursor| cursor.size(1..=MAX_BYTES)),
-        rate_limits: fields.or("rate_limits", Vec::new(), rate_limit::rate_limits),
+        priority: fields.read(&keys::PRIORITY),
+        exempt: fields.read(&keys::EXEMPT),
+        concurrency: fields.nullable(&keys::CONCURRENCY),
+        body_limit: fields.read(&keys::BODY_LIMIT),
+        rate_limits: fields.listed(&keys::RATE_LIMITS),
         timeouts: timeouts(fields),
-        abandoned: fields.or("abandoned", Abandoned::Auto, |cursor| cursor.word(&ABANDONED)),
-        abandoned_limit: fields.or("abandoned_limit", Duration::from_secs(60), |cursor| cursor.duration(SOME_TIME)),
-        background: fields.or("background", Later::Off, |cursor| cursor.word(&Later::WORDS)),
+        abandoned: fields.read(&keys::ABANDONED),
+        abandoned_limit: fields.read(&keys::ABANDONED_LIMIT),
+        background: fields.read(&keys::BACKGROUND),
     }
 }
 
 fn timeouts(fields: Fields<'_>) -> Timeouts {
-    let fields = fields.section("timeouts", &["request", "response", "idle", "total"]);
-    let time = |key, seconds| fields.or(key, Duration::from_secs(seconds), |cursor| cursor.duration(SOME_TIME));
+    let fields = fields.section(&keys::TIMEOUTS);
     Timeouts {
-        request: time("request", 60),
-        response: time("response", 30),
-        idle: time("idle", 60),
-        // Zero is the wish for none.
-        total: fields.or("total", Duration::from_secs(600), |cursor| cursor.duration(ANY_TIME)),
+        request: fields.read(&times::REQUEST),
+        response: fields.read(&times::RESPONSE),
+        idle: fields.read(&times::IDLE),
+        total: fields.read(&times::TOTAL),
     }
 }
 
 fn upstream(fields: Fields<'_>, upstreams: &[Upstream]) -> usize {
     let names: Vec<&str> = upstreams.iter().map(|upstream| &*upstream.name).collect();
-    let Some(cursor) = fields.get("upstream") else {
+    let Some(cursor) = fields.get(&keys::UPSTREAM) else {
         if names.len() > 1 {
             fields.cursor().problem(Fault::new("`upstream` is missing, and there are several"));
         }
@@ -186,9 +229,14 @@ fn upstream(fields: Fields<'_>, upstreams: &[Upstream]) -> usize {
 }
 
 fn check_exempt(fields: Fields<'_>) {
-    for key in NOT_WHEN_EXEMPT {
+    let useless = [
+        (keys::SESSION.name(), fields.get(&keys::SESSION)),
+        (keys::CONCURRENCY.name(), fields.get(&keys::CONCURRENCY)),
+        (keys::PRIORITY.name(), fields.get(&keys::PRIORITY)),
+    ];
+    for (key, cursor) in useless {
         // What comes from `defaults` is meant for the other routes.
-        if let Some(cursor) = fields.get(key).filter(|cursor| !cursor.is_null() && !inherited(cursor.node())) {
+        if let Some(cursor) = cursor.filter(|cursor| !cursor.is_null() && !inherited(cursor.node())) {
             let message = format!("`{key}` has no effect on an exempt route, which takes no turn and no place");
             cursor.problem(Fault::new(message).hint(format!("remove `{key}`, or write `exempt: false`")));
         }
@@ -196,11 +244,11 @@ fn check_exempt(fields: Fields<'_>) {
 }
 
 fn warn_of_limits(fields: Fields<'_>, common: &Common, session: Option<&Session>, queue_bytes: u64) {
-    if let Some(cursor) = fields.get("body_limit").filter(|_| common.body_limit > queue_bytes && !common.exempt) {
+    if let Some(cursor) = fields.get(&keys::BODY_LIMIT).filter(|_| common.body_limit > queue_bytes && !common.exempt) {
         cursor.warning(Fault::new("a request with so large a body can never wait: `limits.queue_bytes` is smaller"));
     }
     let per_session = common.rate_limits.iter().any(|limit| limit.per == RatePer::Session);
-    if let Some(cursor) = fields.get("rate_limits").filter(|_| per_session && session.is_none()) {
+    if let Some(cursor) = fields.get(&keys::RATE_LIMITS).filter(|_| per_session && session.is_none()) {
         let fault = Fault::new("this route has no session: `per: session` counts by client address");
         cursor.warning(fault.hint("write `per: client_ip`, or give the route a `session`"));
     }
@@ -222,7 +270,7 @@ fn check_names(routes: &[(Cursor<'_>, Route)]) {
 fn warn_of_unused(fields: Fields<'_>, upstreams: &[Upstream], routes: &[(Cursor<'_>, Route)]) {
     for (index, upstream) in upstreams.iter().enumerate() {
         let used = routes.iter().any(|(_, route)| route.upstream == index);
-        let cursor = fields.get("upstreams").and_then(|upstreams| upstreams.inside(&upstream.name));
+        let cursor = fields.get(&file::UPSTREAMS).and_then(|upstreams| upstreams.inside(&upstream.name));
         if let Some(cursor) = cursor.filter(|_| !used) {
             cursor.warning(Fault::new("no route leads to this upstream"));
         }

@@ -4,7 +4,16 @@ use crate::harness::command::turnwise;
 fn help_and_version_everywhere() {
     let version = turnwise(&["--version"]);
     assert_eq!((version.code, version.stdout.trim()), (0, concat!("turnwise ", env!("CARGO_PKG_VERSION"))));
-    for command in [vec![], vec!["serve"], vec!["check"], vec!["explain"], vec!["demo"], vec!["stress"]] {
+    for command in [
+        vec![],
+        vec!["serve"],
+        vec!["check"],
+        vec!["explain"],
+        vec!["demo"],
+        vec!["stress"],
+        vec!["schema"],
+        vec!["reference"],
+    ] {
         let help = turnwise(&[command.as_slice(), &["--help"]].concat());
         assert_eq!(help.code, 0, "{command:?}");
         assert!(help.stdout.contains("Usage"), "{command:?}: {}", help.stdout);
