@@ -142,8 +142,10 @@ def main() -> None:
             processes.append(subprocess.Popen([binary, "serve", "-c", policy, "--log-level", "warn"], env=gateways))
             until("both are up", lambda: is_up(agent) and is_up(public))
             parents = asyncio.run(converse(f"http://{public}"))
+            # uvicorn ends by the signal itself, and takes what was not sent with it.
+            until("the agent's spans are there", lambda: sum(service == "agent" for service, _ in collector.spans) >= len(parents))
         finally:
-            # Both send what is left.
+            # The gateway sends what is left.
             for process in processes:
                 process.terminate()
             codes = [process.wait(timeout=30) for process in processes]
