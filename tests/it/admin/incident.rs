@@ -2,7 +2,7 @@
 
 use crate::harness::{Gateway, Recorder, eventually, get, post, request};
 
-const POLICY: &str = "server: { drain_delay: 20s, drain_timeout: 20s }
+const POLICY: &str = "server: { drain_delay: 20s, drain_timeout: 20s, max_connections: 100 }
 limits: { concurrency: 3, queue_timeout: 25s, queue_bytes: 1MiB }
 upstreams: { agents: { servers: [\"{upstream}\"], health: null, concurrency: 1 } }
 routes:
@@ -29,7 +29,7 @@ fn the_status_tells_limits_refusals_and_who_waits_by_route() {
         (&1_048_576.into(), &25.0.into()),
         "{limits}"
     );
-    assert_eq!(status["max_connections"], 10_000, "{status}");
+    assert_eq!(status["max_connections"], 100, "{status}");
     assert_eq!(status["refused"], serde_json::json!([{ "route": "runs", "reason": "session_queue_full", "total": 1 }]));
     let (probes, runs) = (&status["routes"][0], &status["routes"][1]);
     assert_eq!((&probes["exempt"], &probes["session"]), (&true.into(), &serde_json::Value::Null), "{probes}");
