@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::Control;
+use crate::request::exchange::EndedBy;
 use crate::server::Stage;
 use crate::time;
 
@@ -15,6 +16,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// However short the drain timeout is, connections without a request have so long to part: those that still wait then have
 /// an answer that their client does not take.
 const PARTING: Duration = Duration::from_millis(2500);
+
+/// How long requests that still wait when the time is over have to be refused.
+const REFUSING: Duration = Duration::from_secs(1);
 
 /// Whether the gateway is to end.
 #[derive(Debug)]
@@ -92,6 +96,7 @@ impl Control {
             if time::now() >= deadline {
                 let left = self.admission.roll.len();
                 tracing::warn!(requests = left, "the drain timeout is over; what still runs is cut");
+                self.refuse_who_waits().await;
                 return Drained::Cut(left);
             }
             tokio::time::sleep(LOOK).await;
@@ -107,6 +112,24 @@ impl Control {
         }
         tracing::info!("drained");
         Drained::Clean
+    }
+
+    /// Tells those whose requests no server has that they are to come back, elsewhere: they have nothing to lose by it.
+    async fn refuse_who_waits(&self) {
+        let mut waiting = Vec::new();
+        self.admission.roll.for_each(|exchange| waiting.push(exchange.clone()));
+        let before = self.admission.roll.len();
+        let refused = waiting.iter().filter(|exchange| exchange.end_unless_begun(EndedBy::Drain)).count();
+        drop(waiting);
+        let connections = self.open_connections() - i64::try_from(refused).unwrap_or(0);
+        let deadline = time::after(time::now(), REFUSING);
+        // Whoever shares a connection with others has had its answer when it is struck off the roll, or soon after.
+        while refused > 0 && time::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+            if self.admission.roll.len() + refused <= before && self.open_connections() <= connections {
+                return;
+            }
+        }
     }
 
     /// Gives clients the time to take the last octets of their answers. How many have not.

@@ -63,7 +63,10 @@ pub enum JobRefusal {
 
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
-        Self::Rejected(rejection)
+        match rejection {
+            Rejection::Interrupted(EndedBy::Drain) => Self::Draining,
+            rejection => Self::Rejected(rejection),
+        }
     }
 }
 
@@ -411,6 +414,7 @@ fn rejection_detail(rejection: &Rejection) -> Cow<'static, str> {
             EndedBy::Replace => "A newer request of this session took its stead.",
             EndedBy::Interrupt => "A newer request of this session interrupted it.",
             EndedBy::Abandoned => "Nobody waited for it any more.",
+            EndedBy::Drain => "The gateway is shutting down.",
         }
         .into(),
     }

@@ -28,10 +28,12 @@ pub enum EndedBy {
     Interrupt,
     /// Nobody has waited for it for `abandoned_limit`.
     Abandoned,
+    /// It still waits, and the time to drain is over.
+    Drain,
 }
 
 impl EndedBy {
-    const ALL: [Self; 4] = [Self::Operator, Self::Replace, Self::Interrupt, Self::Abandoned];
+    const ALL: [Self; 5] = [Self::Operator, Self::Replace, Self::Interrupt, Self::Abandoned, Self::Drain];
 
     /// The word for it in the metrics.
     #[must_use]
@@ -41,6 +43,7 @@ impl EndedBy {
             Self::Replace => "replace",
             Self::Interrupt => "interrupt",
             Self::Abandoned => "abandoned",
+            Self::Drain => "drain",
         }
     }
 }
