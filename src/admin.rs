@@ -6,6 +6,7 @@ mod census;
 mod history;
 mod jobs;
 mod page;
+mod query;
 mod route;
 mod sessions;
 mod status;

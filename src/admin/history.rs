@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::answer::{self, Answer};
 use super::census::{Census, seconds_since};
-use super::status::{query_value, rfc3339};
+use super::query;
+use super::status::rfc3339;
 use crate::control::Control;
 use crate::policy::{Policy, WhenExceeded};
 use crate::sync::Mutex;
@@ -80,7 +81,7 @@ fn longest(policy: &Policy) -> Longest {
 
 /// `GET /history?after=N`.
 pub(super) fn show(past: &Past, query: &str) -> Answer {
-    let after = match query_value(query, "after").map(|after| after.parse()) {
+    let after = match query::value(query, "after").map(|after| after.parse()) {
         None => 0,
         Some(Ok(number)) => number,
         Some(Err(_)) => return answer::problem(StatusCode::BAD_REQUEST, "after is the number of a sample."),

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
-use super::status::query_value;
+use super::query;
 use crate::background::job::{JobId, Status, View};
 use crate::background::{Jobs, NotDone, Removed};
 use crate::control::Control;
@@ -29,7 +29,7 @@ pub(super) fn summary(control: &Control) -> Value {
 /// `GET /jobs?status=…&limit=…`.
 pub(super) fn list(control: &Control, query: &str) -> Answer {
     let Some(jobs) = &control.jobs else { return no_queue() };
-    let status = match query_value(query, "status").filter(|word| !word.is_empty()) {
+    let status = match query::value(query, "status").filter(|word| !word.is_empty()) {
         None => None,
         Some(word) => match Status::of_word(&word) {
             Some(status) => Some(status),
@@ -39,7 +39,7 @@ pub(super) fn list(control: &Control, query: &str) -> Answer {
             }
         },
     };
-    let limit = match query_value(query, "limit").map(|text| text.parse::<usize>()) {
+    let limit = match query::value(query, "limit").map(|text| text.parse::<usize>()) {
         None => USUALLY,
         Some(Ok(limit)) if (1..=MOST).contains(&limit) => limit,
         Some(_) => return answer::problem(StatusCode::BAD_REQUEST, &format!("limit is from 1 to {MOST}.")),

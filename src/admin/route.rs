@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::answer::{self, Answer};
 use super::asker::{self, Wish};
-use super::status::query_value;
+use super::query;
 use super::{Admin, history, jobs, page, sessions, status};
 use crate::control::Control;
 
@@ -106,7 +106,7 @@ pub(super) async fn route(admin: &Admin, request: Request<Incoming>) -> Answer {
         Endpoint::Session(key) => {
             let key = match key {
                 Some(key) => percent_decode_str(key).decode_utf8().ok().map(Into::into),
-                None => query_value(query, "key"),
+                None => query::value(query, "key"),
             };
             let Some(key) = key else {
                 return answer::problem(StatusCode::BAD_REQUEST, "There is no session key, or it is not UTF-8.");

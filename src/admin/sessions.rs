@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
 use super::census::seconds_since;
-use super::status::{query_value, wall_clock};
+use super::query;
+use super::status::wall_clock;
 use crate::admission::{LaneKey, Member};
 use crate::control::Control;
 use crate::request::exchange::{EndedBy, Exchange, Phase};
@@ -33,14 +34,14 @@ struct Row {
 }
 
 pub(super) fn list(control: &Control, query: &str) -> Answer {
-    let order: fn(&mut [Row]) = match query_value(query, "sort").as_deref() {
+    let order: fn(&mut [Row]) = match query::value(query, "sort").as_deref() {
         None | Some("waiting") => |rows| rows.sort_by_key(|row| (Reverse(row.waiting), row.arrived)),
         // Those where nobody waits come last.
         Some("longest") => |rows| rows.sort_by_key(|row| (row.oldest_wait.is_none(), row.oldest_wait, row.arrived)),
         Some("age") => |rows| rows.sort_by_key(|row| row.arrived),
         Some(_) => return answer::problem(StatusCode::BAD_REQUEST, "sort is `waiting`, `longest` or `age`."),
     };
-    let rows = match query_value(query, "limit").map(|limit| limit.parse()) {
+    let rows = match query::value(query, "limit").map(|limit| limit.parse()) {
         None => DEFAULT_ROWS,
         Some(Ok(rows)) if rows <= MAX_ROWS => rows,
         Some(_) => return answer::problem(StatusCode::BAD_REQUEST, "limit is a number up to 10000."),
@@ -157,7 +158,7 @@ fn request(lane: &LaneKey, exchange: &Exchange, position: usize, nested_in: Opti
 
 /// Ends those who wait, and with `running=true` also those who run.
 pub(super) fn end(control: &Control, key: &str, query: &str) -> Answer {
-    let running = match query_value(query, "running").as_deref() {
+    let running = match query::value(query, "running").as_deref() {
         None | Some("false") => false,
         Some("true" | "") => true,
         Some(_) => return answer::problem(StatusCode::BAD_REQUEST, "running is `true` or `false`."),

@@ -2,7 +2,6 @@
 
 use std::time::{Instant, SystemTime};
 
-use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use super::census::{Census, seconds_since};
@@ -182,14 +181,6 @@ pub(super) fn update_gauges(control: &Control) {
         metrics.upstream_connections.with_label_values(&[name, "idle"]).set(whole(idle));
         metrics.upstream_connections.with_label_values(&[name, "active"]).set(whole(open.saturating_sub(idle)));
     }
-}
-
-/// The value of one parameter of a query.
-pub(super) fn query_value(query: &str, name: &str) -> Option<String> {
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then(|| percent_decode_str(value).decode_utf8_lossy().into_owned())
-    })
 }
 
 /// A moment of the monotonic clock, as people and other programs tell time.

@@ -15,6 +15,7 @@ use super::receive::Received;
 use super::{Proxy, Refused, Serving, tunnel};
 use crate::admission::{Permit, Rejection};
 use crate::request::exchange::UploadFault;
+use crate::request::framing::asks_upgrade;
 use crate::response::body::{GuardedBody, ProxyBody};
 use crate::response::ending::Ending;
 use crate::response::refusal::{Refusal, set_quota};
@@ -229,16 +230,6 @@ fn target(uri: Uri, host: &HeaderValue, http2: Option<Scheme>) -> Uri {
         parts.authority = host.to_str().ok().and_then(|host| host.parse().ok());
     }
     Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static("/"))
-}
-
-/// Whether the client asks for another protocol that the gateway lets through. HTTP/2 by upgrade is obsolete
-/// (RFC 9113, section 3.1), and would take the requests after it out of the gateway's sight.
-pub(super) fn asks_upgrade(headers: &HeaderMap) -> bool {
-    let names = |field, word: &str| {
-        let lines = headers.get_all(field).iter().filter_map(|line: &HeaderValue| line.to_str().ok());
-        lines.flat_map(|line| line.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
-    };
-    headers.contains_key(header::UPGRADE) && names(header::CONNECTION, "upgrade") && !names(header::UPGRADE, "h2c")
 }
 
 /// A 101 that nobody asked for is no answer; nor is one to a request that asked for another protocol over HTTP/2.

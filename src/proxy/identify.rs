@@ -12,13 +12,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::forward::asks_upgrade;
 use super::{Received, Refused};
 use crate::admission::nesting::Nest;
 use crate::admission::{Admission, QueueScope, Rejection, RouteGates, Visitor};
 use crate::limit::held_bytes::{BytesRefused, HeldBody};
 use crate::policy::{Anonymous, Assign, KeySource, NormalPath, Session, WhenBusy};
 use crate::request::exchange::UploadFault;
+use crate::request::framing::asks_upgrade;
 use crate::request::json_pointer::set_member;
 use crate::request::{BadKey, HeadLookup, HeadView, KeyLookup, SessionKey, Tenant};
 use crate::response::refusal::Refusal;

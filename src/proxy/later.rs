@@ -12,7 +12,6 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 
-use super::forward::asks_upgrade;
 use super::identify::{self, Identified, session_of};
 use super::receive::{Peer, Received, noted};
 use super::{Proxy, Refused, Rest, Serving, hand_over};
@@ -22,6 +21,7 @@ use crate::background::{Jobs, New, NotAccepted};
 use crate::policy::Later;
 use crate::request::RequestId;
 use crate::request::exchange::Exchange;
+use crate::request::framing::asks_upgrade;
 use crate::request::ids::{X_REQUEST_ID, continue_trace};
 use crate::response::body::ProxyBody;
 use crate::response::ending::Ending;

@@ -3,10 +3,10 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sha2::{Digest, Sha256};
 
-use super::forward::asks_upgrade;
 use super::identify::{Identified, session_of};
 use crate::admission::nesting::Nest;
 use crate::limit::joining::{Keep, Likeness};
+use crate::request::framing::asks_upgrade;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");

@@ -99,6 +99,17 @@ impl<'h> Lines<'h> {
     }
 }
 
+/// Whether the client asks for another protocol that the gateway lets through. HTTP/2 by upgrade is obsolete
+/// (RFC 9113, section 3.1), and would take the requests after it out of the gateway's sight.
+#[must_use]
+pub fn asks_upgrade(headers: &HeaderMap) -> bool {
+    let names = |field, word: &str| {
+        let lines = headers.get_all(field).iter().filter_map(|line: &HeaderValue| line.to_str().ok());
+        lines.flat_map(|line| line.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
+    };
+    headers.contains_key(header::UPGRADE) && names(header::CONNECTION, "upgrade") && !names(header::UPGRADE, "h2c")
+}
+
 /// The host that the request is for, port included: that of the target, else the `Host` field. Neither in HTTP/1.0.
 #[must_use]
 pub fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {

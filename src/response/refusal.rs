@@ -395,9 +395,7 @@ fn rejection_detail(rejection: &Rejection) -> Cow<'static, str> {
                 "This client has its share of limits.queue waiting (limits.queue_share).".into()
             }
             QueueScope::Bytes => "Waiting requests hold limits.queue_bytes already.".into(),
-            QueueScope::BytesShare => {
-                "This client's waiting requests hold its share of limits.queue_bytes (limits.queue_share).".into()
-            }
+            QueueScope::BytesShare => "This client holds its share of limits.queue_bytes (limits.queue_share).".into(),
         },
         Rejection::KeyTableFull { .. } => {
             "As many sessions and rate-limit keys are in use as limits.keys allows.".into()

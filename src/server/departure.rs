@@ -22,7 +22,7 @@ use socket2::SockRef;
 use tokio::io::{Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 
-use crate::server::secure::Sealed;
+use crate::server::secure::{Sealed, Secure};
 use crate::server::socket::Socket;
 
 /// The octet that every answer of HTTP/1 begins with.
@@ -42,12 +42,6 @@ pub struct Watchable {
 }
 
 impl Watchable {
-    /// A connection under TLS.
-    #[must_use]
-    pub(super) fn sealed(tcp: Arc<TcpStream>, sealed: Sealed) -> Self {
-        Self { tcp, sealed: Some(sealed) }
-    }
-
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.sealed.is_some()
@@ -113,6 +107,13 @@ impl Watchable {
 impl Departs for Socket {
     fn watchable(&self) -> Option<Watchable> {
         Some(Watchable { tcp: self.shared(), sealed: None })
+    }
+}
+
+impl Departs for Secure {
+    fn watchable(&self) -> Option<Watchable> {
+        let (tcp, sealed) = self.parts();
+        Some(Watchable { tcp, sealed: Some(sealed) })
     }
 }
 

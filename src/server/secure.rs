@@ -15,7 +15,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::server::Protocol;
-use crate::server::departure::{Departs, Watchable};
 use crate::server::socket::Socket;
 use crate::sync::Mutex;
 use crate::tls::HTTP_2;
@@ -43,6 +42,11 @@ pub async fn greet(socket: Socket, config: Arc<ServerConfig>) -> io::Result<Secu
 }
 
 impl Secure {
+    /// The socket below, and the stream for those who write past hyper.
+    pub(super) fn parts(&self) -> (Arc<TcpStream>, Sealed) {
+        (self.tcp.clone(), self.sealed.clone())
+    }
+
     /// What was agreed on by ALPN (RFC 7301).
     #[must_use]
     pub fn agreed(&self) -> Option<Protocol> {
@@ -67,12 +71,6 @@ impl Sealed {
             }
             _ => 0,
         }
-    }
-}
-
-impl Departs for Secure {
-    fn watchable(&self) -> Option<Watchable> {
-        Some(Watchable::sealed(self.tcp.clone(), self.sealed.clone()))
     }
 }
 
