@@ -121,7 +121,7 @@ impl Control {
         let before = self.admission.roll.len();
         let refused = waiting.iter().filter(|exchange| exchange.end_unless_begun(EndedBy::Drain)).count();
         drop(waiting);
-        let connections = self.open_connections() - i64::try_from(refused).unwrap_or(0);
+        let connections = self.open_connections().saturating_sub(i64::try_from(refused).unwrap_or(0)).max(0);
         let deadline = time::after(time::now(), REFUSING);
         // Whoever shares a connection with others has had its answer when it is struck off the roll, or soon after.
         while refused > 0 && time::now() < deadline {

@@ -42,7 +42,10 @@ fn the_drain_timeout_is_the_end_and_counts_who_is_left() {
         let (took, drained) = timed(house.control.drain(|| {})).await;
         assert_took(took, 30.0);
         assert_eq!(drained, Drained::Cut(2));
-        asked.into_iter().for_each(crate::harness::Asked::leave);
+        let [running, waiting] = asked;
+        let refused = waiting.answer().await;
+        assert_eq!((refused.status, refused.reason()), (503, "draining".into()));
+        running.leave();
         later(200.0).await;
         house.at_rest().await;
     });
