@@ -224,7 +224,7 @@ fn busy_line(session: &Session) -> String {
         text += "; what it makes itself may be nested in it";
     }
     if session.waits_aloud {
-        text += "; hears how it waits, if it accepts text/event-stream";
+        text += "; hears how it waits, if it accepts text/event-stream or its body says \"stream\": true";
     }
     text
 }

@@ -186,7 +186,7 @@ fn tell(exchange: &Exchange, story: &Story, status: u16, ended_by: &str, took: D
         rate_ms = rate,
         place_ms = place,
         server_ms = server,
-        upstream_ms = millis(exchange.work().upstream_took()),
+        upstream_ms = Some(exchange.work().upstream_took()).filter(|took| !took.is_zero()).map(millis),
         bytes_received = received,
         bytes_sent = sent,
         trace_id = story.trace().map(Trace::id),
