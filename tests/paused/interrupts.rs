@@ -83,6 +83,32 @@ fn one_whose_answer_streams_is_cut_visibly_and_its_agent_hung_up_on() {
 }
 
 #[test]
+fn one_that_ends_in_the_moment_of_its_head_gets_its_head() {
+    for steps in 0..20 {
+        paused(async {
+            let house = House::with_one_agent(&policy("auto"));
+            let mut client = house.client();
+            let control = house.control.clone();
+            // A task among the others: between two of its steps each of them has at most one. So the agent has answered when the
+            // gateway's next step comes, and that finds the answer and its end together.
+            let interrupting = tokio::spawn(async move {
+                for _ in 0..steps {
+                    tokio::task::yield_now().await;
+                }
+                control.admission.roll.for_each(|exchange| exchange.end(EndedBy::Operator));
+            });
+            client.request("GET", "/?pieces=2&every=1", "X-Session-Id: s\r\nConnection: close\r\n", "").await;
+            let said = client.until_closed().await;
+            // A connection that is closed without a word looks like one that was idle for too long, and clients repeat what they
+            // sent on it.
+            assert!(said.starts_with("HTTP/1.1 200") && !said.ends_with("0\r\n\r\n"), "after {steps} steps: {said:?}");
+            interrupting.await.expect("no panic");
+            house.at_rest().await;
+        });
+    }
+}
+
+#[test]
 fn one_whose_reader_has_stalled_is_ended_too() {
     paused(async {
         let house = House::with_one_agent(&policy("auto"));
