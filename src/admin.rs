@@ -47,12 +47,15 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener) {
     tokio::spawn(history::sample(control.clone(), past.clone()));
     let admin = Arc::new(Admin { control, past });
     let connections = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
+    // What is left where there is nothing else: probes and operators are to be answered then, too.
+    let mut spare = Spare::take();
     loop {
         let Ok(slot) = connections.clone().acquire_owned().await else {
             return;
         };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
+            Err(_) if spare.give() => continue,
             Err(error) => {
                 tracing::warn!(%error, "no admin connection can be accepted at the moment");
                 tokio::time::sleep(BACK_OFF).await;
@@ -71,6 +74,29 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener) {
             }
             drop(slot);
         });
+        spare.fill();
+    }
+}
+
+/// A descriptor that is kept for a moment without any.
+#[derive(Debug)]
+struct Spare(Option<std::fs::File>);
+
+impl Spare {
+    fn take() -> Self {
+        Self(std::fs::File::open("/dev/null").ok())
+    }
+
+    /// Gives it back to the system, if there is one.
+    fn give(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+
+    /// Takes one anew, once there is one.
+    fn fill(&mut self) {
+        if self.0.is_none() {
+            *self = Self::take();
+        }
     }
 }
 

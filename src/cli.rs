@@ -150,12 +150,11 @@ fn run(arguments: Serve) -> u8 {
         Err(error) => return failed(&error),
     };
     requests::tell(arguments.log_requests);
-    // Sent to its end when everything else has ended, and before the last line is written.
-    let _traces = match collector::start() {
+    let traces = match collector::start() {
         Ok(traces) => traces,
         Err(error) => return failed(&error),
     };
-    match serve(arguments.policy.file, log.dropped()) {
+    match serve(arguments.policy.file, log.dropped(), traces) {
         Ok(Ended::Drained(Drained::Clean)) => OK,
         Ok(Ended::Drained(Drained::Cut(_))) => CUT,
         Ok(Ended::AtOnce) => AT_ONCE,

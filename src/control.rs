@@ -150,7 +150,7 @@ impl Control {
             admission,
             lifecycle: Arc::default(),
             answers: Arc::default(),
-            slots: Arc::new(ConnectionSlots::new(max_connections(&policy.server))),
+            slots: Arc::new(ConnectionSlots::new(max_connections(&policy.server, policy.listen.len()))),
             stage: watch::Sender::new(Stage::Serving),
             drain: drain::Drain::default(),
             pulses: (0..policy.server.workers).map(|_| Pulse::default()).collect(),
@@ -218,7 +218,7 @@ impl Control {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let edition = wire(generation, &policy, &self.admission, &self.servers, &self.tls);
         show_limits(&self.metrics, &policy);
-        self.slots.resize(max_connections(&policy.server));
+        self.slots.resize(max_connections(&policy.server, self.first.listen.len()));
         self.edition.store(Arc::new(edition));
         if let (Some(jobs), Some(settings)) = (&self.jobs, &policy.background) {
             jobs.configure(settings);

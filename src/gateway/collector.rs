@@ -11,6 +11,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::runtime::Runtime;
@@ -20,8 +22,6 @@ use crate::telemetry::traces::{self, Environment, Traces, Wanted};
 use crate::tls;
 use crate::upstream::connect::{Dial, Stream, Tcp};
 
-/// The longest that one request may take. The exporter gives up on a batch after `OTEL_EXPORTER_OTLP_TIMEOUT`.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer that is read, in bytes. A good one has a few.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -36,7 +36,7 @@ pub fn start() -> Result<Option<Traces>, String> {
     let tls = Arc::new(tls::to_collector(wanted.ca.as_deref(), identity)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("traces cannot be started: {error}"))?;
-    let traces = traces::start(Collector { runtime, tls }, environment)?;
+    let traces = traces::start(Collector { runtime, tls, timeout: wanted.timeout }, &wanted, environment)?;
     tracing::info!("traces are sent to a collector");
     Ok(Some(traces))
 }
@@ -45,6 +45,7 @@ pub fn start() -> Result<Option<Traces>, String> {
 struct Collector {
     runtime: Runtime,
     tls: Arc<ClientConfig>,
+    timeout: Duration,
 }
 
 impl HttpClient for Collector {
@@ -59,10 +60,31 @@ impl HttpClient for Collector {
     {
         let sent = self.runtime.block_on(async {
             let sending = send(request, self.tls.clone());
-            tokio::time::timeout(TIMEOUT, sending).await.map_err(|_| HttpError::from("the collector took too long"))?
+            tokio::time::timeout(self.timeout, sending).await.map_err(|_| HttpError::from("it took too long"))?
         });
+        match &sent {
+            Ok(answer) if answer.status().is_success() => note_rejected(answer.body()),
+            Ok(answer) => traces::failed_because(&format!("the collector answered {}", answer.status())),
+            Err(error) => traces::failed_because(&causes(&**error)),
+        }
         Box::pin(std::future::ready(sent))
     }
+}
+
+/// A collector that takes a batch says which part of it it has not taken (OTLP, "partial success").
+fn note_rejected(answer: &[u8]) {
+    let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
+    if let Some(partial) = partial.filter(|partial| partial.rejected_spans > 0) {
+        traces::rejected(partial.rejected_spans.unsigned_abs(), &partial.error_message);
+    }
+}
+
+/// An error with those that it came from.
+fn causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |error| error.source()).fold(error.to_string(), |text, source| {
+        let source = source.to_string();
+        if text.contains(&source) { text } else { format!("{text}: {source}") }
+    })
 }
 
 async fn send(request: Request<Bytes>, tls: Arc<ClientConfig>) -> Result<Response<Bytes>, HttpError> {

@@ -22,7 +22,7 @@ use crate::control::drain::Drained;
 use crate::policy::{Listener, compile};
 use crate::server::accept::{Door, listen};
 use crate::server::descriptors::raise_limit;
-use crate::telemetry::traces::{self, Spans};
+use crate::telemetry::traces::{self, Spans, Traces};
 use crate::time;
 use crate::upstream::connect::Tcp;
 
@@ -67,16 +67,21 @@ pub enum Ended {
 ///
 /// # Errors
 /// [`StartError`]; nothing listens then.
-pub fn serve(file: PathBuf, dropped_lines: ErrorCounter) -> Result<Ended, StartError> {
+pub fn serve(file: PathBuf, dropped_lines: ErrorCounter, traces: Option<Traces>) -> Result<Ended, StartError> {
     let compiled = compile::load(&file).map_err(StartError::Policy)?;
     raise_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(run(file, compiled, dropped_lines));
+    let ended = runtime.block_on(run(file, compiled, dropped_lines, traces));
     runtime.shutdown_background();
     ended
 }
 
-async fn run(file: PathBuf, compiled: compile::Compiled, dropped_lines: ErrorCounter) -> Result<Ended, StartError> {
+async fn run(
+    file: PathBuf,
+    compiled: compile::Compiled,
+    dropped_lines: ErrorCounter,
+    traces: Option<Traces>,
+) -> Result<Ended, StartError> {
     let policy = compiled.policy.clone();
     let bound = |listener: &Listener| Ok((bind(listener.address, "listen")?, listener.clone()));
     let public = policy.listen.iter().map(bound).collect::<Result<Vec<_>, StartError>>()?;
@@ -107,12 +112,23 @@ async fn run(file: PathBuf, compiled: compile::Compiled, dropped_lines: ErrorCou
 
     let outcome = until_drained(&control, &mut signals, &closing).await;
     ended.send_replace(true);
-    if matches!(outcome, Ended::Drained(_)) {
+    if outcome == Ended::AtOnce {
+        // They would be sent to their end.
+        std::mem::forget(traces);
+    } else {
         for thread in threads {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         if let Some(jobs) = control.jobs.clone() {
             let _ = tokio::task::spawn_blocking(move || jobs.close()).await;
+        }
+        if let Some(traces) = traces {
+            let sending = tokio::task::spawn_blocking(move || drop(traces));
+            tokio::select! {
+                _ = sending => {}
+                // All that clients are owed is done: the exit code stays what it is.
+                () = signals.second() => {}
+            }
         }
     }
     Ok(outcome)
@@ -233,6 +249,11 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// Waits for another one that means the end. Cancel safe.
+    async fn second(&mut self) {
+        while !matches!(self.next().await, Told::End) {}
     }
 
     /// Cancel safe.

@@ -140,9 +140,9 @@ fn new_job(
         headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&id.to_string()).expect("hexadecimal digits"));
     }
     headers.insert(X_REQUEST_ID, exchange.request_id.as_value().clone());
-    match exchange.story().and_then(|story| story.trace()) {
-        Some(trace) => trace.hand_on(&mut headers),
-        None => continue_trace(&mut headers),
+    continue_trace(&mut headers);
+    if let Some(trace) = exchange.story().and_then(|story| story.trace()) {
+        trace.hand_on(&mut headers);
     }
     let request = Kept {
         method: head.method.clone(),

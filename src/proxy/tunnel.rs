@@ -33,22 +33,32 @@ pub(super) fn start(
         let exchange = permit.exchange().clone();
         let timeouts = permit.gates().policy.timeouts;
         let carried = async {
-            let (Ok(downstream), Some((tunnel, slot, call))) = (downstream.await, upstream) else { return };
+            let (Ok(downstream), Some((tunnel, slot, call))) = (downstream.await, upstream) else {
+                return Some("broke");
+            };
             let Tunnel { stream, open } = tunnel;
             let ended = carry(TokioIo::new(downstream), stream, timeouts.idle).await;
             tracing::debug!(?ended, "an upgraded connection ended");
-            if let (Ok(()), Some(call)) = (ended, call) {
+            if let (Ok(()), Some(call)) = (&ended, call) {
                 call.completed();
             }
             drop((open, slot));
+            let error = ended.err()?;
+            Some(if error.kind() == io::ErrorKind::TimedOut { "idle_timeout" } else { "broke" })
         };
-        tokio::select! {
-            () = carried => {}
-            () = over(permit.since(), timeouts.total) => {}
-            by = exchange.ended() => permit.gates().metrics.interrupted(by.word()),
-        }
+        let cut = tokio::select! {
+            cut = carried => cut,
+            () = over(permit.since(), timeouts.total) => Some("total_timeout"),
+            by = exchange.ended() => {
+                permit.gates().metrics.interrupted(by.word());
+                Some("interrupted")
+            }
+        };
         drop(permit);
-        ending.answered(status);
+        match cut {
+            Some(why) => ending.cut(status, why),
+            None => ending.answered(status),
+        }
     });
     Response::from_parts(head, ProxyBody::Own(None))
 }

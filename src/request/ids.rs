@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
+use crate::telemetry::traces::{TRACEPARENT, TRACESTATE, is_traceparent};
 
 /// Longest request id that is kept, in octets.
 const MAX_REQUEST_ID: usize = 128;
@@ -79,26 +79,6 @@ pub fn continue_trace(headers: &mut HeaderMap) {
 /// Begins a trace, where there is no field of another one.
 pub fn begin_trace(headers: &mut HeaderMap) {
     headers.insert(TRACEPARENT, new_traceparent());
-}
-
-/// Trace Context, sections 3.2 and 4.3: version, trace id, parent id and flags; later versions may add more.
-fn is_traceparent(value: &[u8]) -> bool {
-    let Some((known, more)) = value.split_at_checked(55) else {
-        return false;
-    };
-    let (version, trace, parent, flags) = (&known[..2], &known[3..35], &known[36..52], &known[53..]);
-    let mut digits = [version, trace, parent, flags].into_iter().flatten();
-    known[2] == b'-'
-        && known[35] == b'-'
-        && known[52] == b'-'
-        && digits.all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-        && trace.iter().any(|&digit| digit != b'0')
-        && parent.iter().any(|&digit| digit != b'0')
-        && match version {
-            b"ff" => false,
-            b"00" => more.is_empty(),
-            _ => more.is_empty() || more[0] == b'-',
-        }
 }
 
 fn new_traceparent() -> HeaderValue {
@@ -205,8 +185,8 @@ mod tests {
 
         #[test]
         fn any_traceparent_is_read_without_panic(value: Vec<u8>, near in "[0-9a-f-]{50,60}") {
-            is_traceparent(&value);
-            is_traceparent(near.as_bytes());
+            let _ = is_traceparent(&value);
+            let _ = is_traceparent(near.as_bytes());
         }
     }
 }

@@ -103,8 +103,10 @@ pub struct GuardedBody {
     total: Option<Instant>,
     /// Since when the server owes the next piece.
     owed_since: Option<Instant>,
-    /// Whether it was polled: whoever writes it has written its head then.
-    begun: bool,
+    /// Whether whoever writes it may have something of it that is not on its way: its head at first, then pieces.
+    unsent: bool,
+    /// Why it is to be cut with the next step.
+    due: Option<BodyCut>,
 }
 
 #[derive(Debug)]
@@ -134,7 +136,8 @@ impl GuardedBody {
             idle: timeouts.idle,
             total,
             owed_since: None,
-            begun: false,
+            unsent: true,
+            due: None,
         }))
     }
 
@@ -146,6 +149,17 @@ impl GuardedBody {
             drop(permit);
             ending.answered(self.status);
         }
+    }
+
+    /// Cuts it, once what was handed out is on its way: a connection that fails drops what it has not sent. One that is closed
+    /// without a word looks like one that was idle for too long, and clients repeat what they sent on it.
+    fn cut_when_sent(&mut self, why: BodyCut, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
+        if std::mem::take(&mut self.unsent) {
+            self.due = Some(why);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.cut(why)
     }
 
     fn cut(&mut self, why: BodyCut) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
@@ -191,28 +205,25 @@ impl Body for GuardedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
         let this = &mut *self;
+        if let Some(why) = this.due.take() {
+            return this.cut(why);
+        }
         let Some(held) = &mut this.held else {
             return Poll::Ready(None);
         };
         let exchange = held.permit.exchange();
         exchange.asked_for_more();
-        let begun = std::mem::replace(&mut this.begun, true);
         if let Poll::Ready(by) = exchange.poll_ended(cx) {
-            if !begun {
-                // The head is to go out first: a connection that is closed without a word looks like one that was idle for too long,
-                // and clients repeat what they sent on it.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
             // What nobody waits for any more is counted as abandoned.
             if by != EndedBy::Abandoned {
                 held.permit.gates().metrics.interrupted(by.word());
             }
-            return this.cut(BodyCut::Interrupted);
+            return this.cut_when_sent(BodyCut::Interrupted, cx);
         }
         match Pin::new(&mut held.answer).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.owed_since = None;
+                this.unsent = true;
                 held.ending.sent(frame.data_ref().map_or(0, Bytes::len));
                 if held.answer.is_end_stream() {
                     this.end();
@@ -227,11 +238,14 @@ impl Body for GuardedBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 tracing::debug!(%error, "a server broke off its answer");
-                this.cut(BodyCut::Upstream)
+                this.cut_when_sent(BodyCut::Upstream, cx)
             }
             Poll::Pending => match this.overdue() {
-                Some(why) => this.cut(why),
-                None => Poll::Pending,
+                Some(why) => this.cut_when_sent(why, cx),
+                None => {
+                    this.unsent = false;
+                    Poll::Pending
+                }
             },
         }
     }

@@ -55,14 +55,14 @@ pub type AnswerFollower = Follower<Arc<Exchange>, Answered, Piece>;
 pub struct JoinedBody {
     held: Option<(AnswerFollower, Ending)>,
     status: u16,
-    /// Whether it was polled: whoever writes it has written its head then.
-    begun: bool,
+    /// Whether whoever writes it may have something of it that is not on its way: its head at first, then pieces.
+    unsent: bool,
 }
 
 impl JoinedBody {
     #[must_use]
     pub fn new(follower: AnswerFollower, ending: Ending, status: u16) -> Self {
-        let mut body = Self { held: Some((follower, ending)), status, begun: false };
+        let mut body = Self { held: Some((follower, ending)), status, unsent: true };
         body.end_if_read();
         body
     }
@@ -88,11 +88,14 @@ impl Body for JoinedBody {
         let this = &mut *self;
         let Some((follower, ending)) = &mut this.held else { return Poll::Ready(None) };
         ending.exchange().asked_for_more();
-        let begun = std::mem::replace(&mut this.begun, true);
         let piece = match follower.poll_piece(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Some(Err(_))) if !begun => {
-                // The head is to go out first.
+            Poll::Pending => {
+                this.unsent = false;
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Err(_))) if this.unsent => {
+                // That is to go out first: a connection that fails drops it.
+                this.unsent = false;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -100,6 +103,7 @@ impl Body for JoinedBody {
         };
         match piece {
             Some(Ok(piece)) => {
+                this.unsent = true;
                 // The last one must be taken as well.
                 ending.exchange().handed_piece();
                 if let Piece::Data(data) = &piece {

@@ -10,8 +10,10 @@ use crate::policy::Server;
 const EACH: u64 = 3;
 /// Listeners, the admin port, the policy file, the log, jobs.
 const OWN: u64 = 24;
-/// Of a worker: its event queue, and what wakes it.
+/// Of a worker: its event queue, what wakes it, and what it keeps of both.
 const WORKER: u64 = 4;
+/// Of a worker for each listener: the listener, and a connection that waits for its slot.
+const LISTENING: u64 = 2;
 
 /// Fewer connections than this are worth a warning.
 const FEW: usize = 1000;
@@ -25,9 +27,9 @@ pub fn raise_limit() {
 
 /// How many connections may be open at once: `max_connections`, or as many as there are descriptors for.
 #[must_use]
-pub fn max_connections(server: &Server) -> usize {
+pub fn max_connections(server: &Server, listeners: usize) -> usize {
     let Ok((soft, _)) = rlimit::Resource::NOFILE.get() else { return server.max_connections };
-    let room = room(soft, server.workers);
+    let room = room(soft, server.workers, listeners);
     if room < server.max_connections {
         let why = "there are not enough file descriptors for server.max_connections: fewer clients are taken at once";
         if room < FEW {
@@ -40,8 +42,8 @@ pub fn max_connections(server: &Server) -> usize {
 }
 
 /// At least one.
-fn room(descriptors: u64, workers: usize) -> usize {
-    let own = OWN + WORKER * workers as u64;
+fn room(descriptors: u64, workers: usize, listeners: usize) -> usize {
+    let own = OWN + workers as u64 * (WORKER + LISTENING * listeners as u64);
     usize::try_from(descriptors.saturating_sub(own) / EACH).unwrap_or(usize::MAX).max(1)
 }
 
@@ -51,9 +53,9 @@ mod tests {
 
     #[test]
     fn a_client_has_room_for_its_request_and_there_is_always_room_for_one() {
-        assert_eq!(room(1024, 2), (1024 - 32) / 3);
-        assert_eq!(room(33, 2), 1);
-        assert_eq!(room(0, 2), 1);
-        assert!(room(u64::MAX, 1) > 1_000_000);
+        assert_eq!(room(1024, 2, 1), (1024 - 36) / 3);
+        assert_eq!(room(37, 2, 1), 1);
+        assert_eq!(room(0, 64, 8), 1);
+        assert!(room(u64::MAX, 1, 1) > 1_000_000);
     }
 }

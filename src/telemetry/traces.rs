@@ -14,21 +14,21 @@ mod environment;
 mod export;
 
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry::trace::{SpanBuilder, SpanKind, Status, TraceContextExt, Tracer};
+use opentelemetry::trace::{
+    SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer,
+};
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_http::{HeaderExtractor, HeaderInjector};
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracer;
 
 use crate::time;
 
 pub use environment::{Collector, Environment, Wanted};
-pub use export::{Spans, Traces, spans, start};
+pub use export::{Spans, Traces, failed_because, rejected, spans, start};
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
@@ -64,14 +64,14 @@ pub struct Outcome<'a> {
 /// Fields that name no parent, or more than one, begin a trace.
 #[must_use]
 pub fn begin(headers: &HeaderMap, method: &Method, route: &str, client: IpAddr, arrived: Instant) -> Option<Trace> {
-    let span = SpanBuilder::from_name(format!("{method} {route}")).with_kind(SpanKind::Server);
+    let span = SpanBuilder::from_name(format!("{} {route}", first_word(method))).with_kind(SpanKind::Server);
     begin_as(span, headers, method, route, client, arrived)
 }
 
 /// As [`begin`], for one try of a job, whose parent is the request that it was accepted with.
 #[must_use]
 pub fn begin_job(headers: &HeaderMap, method: &Method, route: &str, client: IpAddr, began: Instant) -> Option<Trace> {
-    let span = SpanBuilder::from_name(format!("job {method} {route}")).with_kind(SpanKind::Consumer);
+    let span = SpanBuilder::from_name(format!("job {} {route}", first_word(method))).with_kind(SpanKind::Consumer);
     begin_as(span, headers, method, route, client, began)
 }
 
@@ -84,19 +84,67 @@ fn begin_as(
     arrived: Instant,
 ) -> Option<Trace> {
     let tracer = TRACER.get()?;
-    let parent = if headers.get_all(TRACEPARENT).iter().count() == 1 {
-        TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers))
-    } else {
-        Context::new()
-    };
+    let parent = parent_of(headers).map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
     let now = SystemTime::now();
     let span = span.with_start_time(now).with_attributes([
-        KeyValue::new("http.request.method", method.as_str().to_owned()),
+        KeyValue::new("http.request.method", known(method)),
         KeyValue::new("turnwise.route", route.to_owned()),
         KeyValue::new("client.address", client.to_string()),
     ]);
     let span = tracer.build_with_context(span, &parent);
     Some(Trace { context: Context::new().with_span(span), began: (arrived, now) })
+}
+
+/// The span that fields name as the parent of a request. The library's own reading takes what Trace Context calls invalid, and
+/// the first of several lines of `tracestate`.
+fn parent_of(headers: &HeaderMap) -> Option<SpanContext> {
+    let mut lines = headers.get_all(TRACEPARENT).iter();
+    let own = lines.next()?.as_bytes();
+    if lines.next().is_some() || !is_traceparent(own) {
+        return None;
+    }
+    let own = std::str::from_utf8(own).ok()?;
+    let (trace, parent) = (TraceId::from_hex(&own[3..35]).ok()?, SpanId::from_hex(&own[36..52]).ok()?);
+    // Of the flags only this one is known.
+    let sampled = u8::from_str_radix(&own[53..55], 16).ok()? & 1 == 1;
+    let states: Vec<_> = headers.get_all(TRACESTATE).iter().filter_map(|line| line.to_str().ok()).collect();
+    let state = TraceState::from_str(&states.join(",")).unwrap_or_default();
+    Some(SpanContext::new(trace, parent, TraceFlags::NOT_SAMPLED.with_sampled(sampled), true, state))
+}
+
+/// Trace Context, sections 3.2 and 4.3: version, trace id, parent id and flags; later versions may add more.
+#[must_use]
+pub fn is_traceparent(value: &[u8]) -> bool {
+    let Some((known, more)) = value.split_at_checked(55) else {
+        return false;
+    };
+    let (version, trace, parent, flags) = (&known[..2], &known[3..35], &known[36..52], &known[53..]);
+    let mut digits = [version, trace, parent, flags].into_iter().flatten();
+    known[2] == b'-'
+        && known[35] == b'-'
+        && known[52] == b'-'
+        && digits.all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+        && trace.iter().any(|&digit| digit != b'0')
+        && parent.iter().any(|&digit| digit != b'0')
+        && match version {
+            b"ff" => false,
+            b"00" => more.is_empty(),
+            _ => more.is_empty() || more[0] == b'-',
+        }
+}
+
+/// A method as the conventions want it: one of those that are known, since any text may be one.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
+}
+
+/// How a span begins its name with it.
+fn first_word(method: &Method) -> &'static str {
+    match known(method) {
+        "_OTHER" => "HTTP",
+        known => known,
+    }
 }
 
 impl Trace {
@@ -127,7 +175,7 @@ impl Trace {
     pub fn call(&self, method: &Method, upstream: &str, host: &str, port: u16, tries: usize) -> Option<Call> {
         let tracer = TRACER.get()?;
         let mut attributes = vec![
-            KeyValue::new("http.request.method", method.as_str().to_owned()),
+            KeyValue::new("http.request.method", known(method)),
             KeyValue::new("server.address", host.to_owned()),
             KeyValue::new("server.port", i64::from(port)),
             KeyValue::new("turnwise.upstream", upstream.to_owned()),
@@ -135,7 +183,7 @@ impl Trace {
         if tries > 0 {
             attributes.push(KeyValue::new("http.request.resend_count", i64::try_from(tries).unwrap_or(i64::MAX)));
         }
-        let span = SpanBuilder::from_name(method.as_str().to_owned())
+        let span = SpanBuilder::from_name(first_word(method))
             .with_kind(SpanKind::Client)
             .with_start_time(self.wall(time::now()))
             .with_attributes(attributes);
@@ -149,13 +197,14 @@ impl Trace {
         self.context.span().add_link(other, vec![KeyValue::new("turnwise.shares", true)]);
     }
 
-    /// Makes it the parent of whatever `headers` lead to.
+    /// Makes it the parent of whatever `headers` lead to. `tracestate` stays as it came: there is nothing of ours in it.
     pub fn hand_on(&self, headers: &mut HeaderMap) {
-        // What it has none of it leaves as it was, which is another span's.
-        headers.remove(TRACESTATE);
-        TraceContextPropagator::new().inject_context(&self.context, &mut HeaderInjector(headers));
-        if headers.get(TRACESTATE).is_some_and(HeaderValue::is_empty) {
-            headers.remove(TRACESTATE);
+        let span = self.context.span();
+        let own = span.span_context();
+        let flags = own.trace_flags().to_u8();
+        let text = format!("00-{}-{}-{flags:02x}", own.trace_id(), own.span_id());
+        if let Ok(text) = HeaderValue::try_from(text) {
+            headers.insert(TRACEPARENT, text);
         }
     }
 

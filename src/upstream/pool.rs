@@ -34,10 +34,15 @@ use crate::upstream::upload::Upload;
 /// The longest response head of a server over HTTP/2, in bytes.
 const MAX_RESPONSE_HEAD: u32 = 256 * 1024;
 
+/// How often a worker of this process found that there was no descriptor for a connection.
+static SHORT: AtomicU64 = AtomicU64::new(0);
+
 /// All connections of one worker.
 #[derive(Debug)]
 pub struct Pools {
     dial: Arc<dyn Dial>,
+    /// [`SHORT`] as it was when idle connections were last looked through.
+    short_seen: AtomicU64,
     servers: Mutex<HashMap<u64, Arc<ServerPool>>>,
 }
 
@@ -144,7 +149,7 @@ pub struct SendFailed {
 impl Pools {
     #[must_use]
     pub fn new(dial: Arc<dyn Dial>) -> Self {
-        Self { dial, servers: Mutex::new(HashMap::new()) }
+        Self { dial, short_seen: AtomicU64::new(0), servers: Mutex::new(HashMap::new()) }
     }
 
     /// A connection that was used before, if one is idle.
@@ -176,12 +181,24 @@ impl Pools {
         Ok(Lease { pool, over })
     }
 
-    /// Closes what has been idle for too long, and forgets servers that no policy names any more.
+    /// Closes all idle connections, because there is no descriptor for one that is needed. Other workers do so with their next
+    /// [`sweep`](Self::sweep).
+    pub fn make_room(&self) {
+        self.short_seen.store(SHORT.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        for pool in self.servers.lock().values() {
+            pool.close_idle(time::now(), Duration::ZERO);
+        }
+    }
+
+    /// Closes what has been idle for too long, or what others need the descriptors of, and forgets servers that no policy names
+    /// any more.
     pub fn sweep(&self, known: &dyn Fn(u64) -> bool) {
         let now = time::now();
+        let short = SHORT.load(Ordering::Relaxed);
+        let is_short = self.short_seen.swap(short, Ordering::Relaxed) != short;
         self.servers.lock().retain(|id, pool| {
             let known = known(*id);
-            let timeout = if known { pool.limits.idle_timeout() } else { Duration::ZERO };
+            let timeout = if known && !is_short { pool.limits.idle_timeout() } else { Duration::ZERO };
             pool.close_idle(now, timeout);
             known
         });

@@ -199,7 +199,9 @@ impl Upstream {
                         }
                         _ => return Ok(head),
                     },
-                    Tried::Unsent(failure) if !last && retry.on_connect && !course.is_over() => {
+                    Tried::Unsent(failure)
+                        if !last && retry.on_connect && failure != Failure::NoDescriptor && !course.is_over() =>
+                    {
                         tracing::debug!(?failure, upstream = %self.policy.name, "trying another connection");
                     }
                     Tried::Unsent(failure) | Tried::Failed(failure) => return Err(failure),
@@ -329,9 +331,10 @@ impl Upstream {
         let connecting = async {
             loop {
                 match pools.connect(server, &self.policy).await {
-                    // One comes back with the next connection that is closed.
+                    // One comes back with the next connection that is closed: here those that nobody uses, elsewhere soon.
                     Err(error) if is_exhausted(&error) => {
                         exhausted = true;
+                        pools.make_room();
                         tokio::time::sleep(UNTIL_A_DESCRIPTOR).await;
                     }
                     connected => return connected,
@@ -453,7 +456,8 @@ impl<F: Future> Future for Awaited<'_, F> {
 /// Notes in the span of a try why it came to nothing.
 fn note(failure: Failure, call: Option<Box<Call>>) -> Failure {
     if let Some(call) = call {
-        call.failed(failure.kind().unwrap_or("upload"));
+        let word = if failure == Failure::NoDescriptor { "no_descriptor" } else { "upload" };
+        call.failed(failure.kind().unwrap_or(word));
     }
     failure
 }

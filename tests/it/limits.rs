@@ -1,6 +1,7 @@
 //! No more at once than allowed, as the upstream counts it, and no less while there is work.
 
 mod connections;
+mod descriptors;
 mod exempt;
 mod fair;
 mod fully_used;

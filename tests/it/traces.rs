@@ -1,6 +1,8 @@
 //! Traces, as a collector gets them that speaks OTLP.
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -227,6 +229,80 @@ fn requests_that_share_an_answer_share_the_call() {
     let links: Vec<_> =
         servers.iter().map(|span| span.links.iter().map(|it| &it.span_id).collect::<Vec<_>>()).collect();
     assert_eq!(links, [vec![], vec![&servers[0].span_id]]);
+}
+
+#[test]
+fn trace_context_is_read_as_without_traces() {
+    let (agent, collector) = (Recorder::start(), collector());
+    let gateway = traced(&agent, POLICY, &collector.url(), &[]);
+    // Several lines are one list, also where a member is more than the library takes.
+    let long = format!("b={}", "x".repeat(400));
+    gateway
+        .ask(
+            &get("/")
+                .header("traceparent", &format!("00-{TRACE}-{PARENT}-01"))
+                .header("tracestate", "a=1")
+                .header("tracestate", &long),
+        )
+        .assert_ok();
+    let bad = ["00-1-1-01", &format!("00-{TRACE}-{PARENT}-1"), &format!("00-{TRACE}-{PARENT}-01-"), "0", ""];
+    for bad in bad {
+        gateway.ask(&get("/").header("traceparent", bad).header("tracestate", "a=1")).assert_ok();
+    }
+    gateway.ask(&crate::harness::request("SOMETHING-OF-A-CLIENT", "/")).assert_ok();
+    let (_, spans) = exported(gateway, &collector);
+
+    let seen = agent.seen();
+    let state = seen[0].head.all("tracestate").join(",");
+    assert_eq!(state, format!("a=1,{long}"));
+    let servers = of_kind(&spans, SpanKind::Server);
+    assert_eq!(servers.len(), 2 + bad.len());
+    for (seen, server) in seen.iter().zip(&servers).skip(1) {
+        assert!(server.parent_span_id.is_empty() && hex(&server.trace_id) != TRACE, "{server:?}");
+        assert_eq!(seen.header("tracestate"), None);
+        assert!(seen.header("traceparent").is_some_and(|it| it.contains(&hex(&server.trace_id))));
+    }
+    let last = servers[servers.len() - 1];
+    assert_eq!((last.name.as_str(), attribute(last, "http.request.method")), ("HTTP runs", Some("_OTHER".to_owned())));
+    assert!(!format!("{spans:?}").contains("OF-A-CLIENT"));
+}
+
+#[test]
+fn spans_that_the_collector_does_not_take_are_counted_and_told_with_its_reason() {
+    let agent = Recorder::start();
+    let answer = ExportTraceServiceResponse {
+        partial_success: Some(ExportTracePartialSuccess { rejected_spans: 1, error_message: "too old".to_owned() }),
+    }
+    .encode_to_vec();
+    let collector = Recorder::doing(move |exchange| {
+        exchange.read_body();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+        exchange.finish([head.as_bytes(), &answer].concat());
+    });
+    let gateway = traced(&agent, POLICY, &collector.url(), &[]);
+    gateway.ask(&get("/")).assert_ok();
+    let lost = |gateway: &Gateway| gateway.metrics().sum("turnwise_trace_spans_total", &[("outcome", "failed")]);
+    eventually("one is lost", || lost(&gateway).is_some_and(|lost| lost >= 1.0));
+    assert!(gateway.log().contains("too old"), "{}", gateway.log());
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_the_collector() {
+    let agent = Recorder::start();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = format!("http://{}", silent.local_addr().unwrap());
+    let mut gateway = traced(&agent, POLICY, &collector, &[]);
+    let running = gateway.begin(&get("/").making("hold"));
+    agent.wait_running(1);
+    gateway.signal("TERM");
+    eventually("it drains", || gateway.admin(&get("/-/ready")).status == 503);
+    let told = std::time::Instant::now();
+    gateway.signal("TERM");
+    assert_eq!(gateway.exit_code(), 130);
+    // The last spans have five seconds after a drain.
+    assert!(told.elapsed() < std::time::Duration::from_secs(4), "{:?}", told.elapsed());
+    running.leave();
+    agent.open();
 }
 
 #[test]

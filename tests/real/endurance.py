@@ -790,8 +790,14 @@ class Judge:
 
     def _ran_again(self, executions: list[Execution]) -> None:
         twins = any(request.twin for request in self.requests.get(executions[0].token, ()))
-        *earlier, _ = sorted(executions, key=lambda execution: execution.start)
-        if not twins or any(execution.how == "whole" for execution in earlier):
+        *earlier, last = sorted(executions, key=lambda execution: execution.start)
+        requests = self.requests.get(executions[0].token, ())
+        # Who comes when the work is done and its client has gone finds nothing to share: sent at once is not received at once.
+        gone = any(request.how_left and request.left < last.start for request in requests)
+        apart = all(execution.end < last.start for execution in earlier)
+        if twins and gone and apart:
+            self.figures["twins that came after the first had gone"] += 1
+        elif not twins or any(execution.how == "whole" for execution in earlier):
             self.violation("ran twice", *executions, *self.requests.get(executions[0].token, ()))
 
     def look(self, everything: bool = False) -> None:

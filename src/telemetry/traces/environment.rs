@@ -1,17 +1,25 @@
 //! What the environment says of traces, in the variables that OpenTelemetry's specification has for all programs.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
 
 /// Values of the environment, by their names.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// How the collector is to be reached. The exporter reads the rest (endpoint, fields, timeout, queue) itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// How the collector is to be reached. The exporter reads the rest (endpoint, sampler, queue) itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collector {
     /// PEM file of who vouches for it; `None`: the authorities of the system.
     pub ca: Option<PathBuf>,
     /// PEM files of the certificate and the key that are shown to it.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// How long a batch may take.
+    pub timeout: Duration,
+    /// What else stands in its requests.
+    pub fields: HashMap<String, String>,
 }
 
 /// What is wanted of traces.
@@ -20,6 +28,23 @@ pub enum Wanted {
     Nothing,
     Export(Collector),
 }
+
+/// The specification's default of `OTEL_EXPORTER_OTLP_TIMEOUT`.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Spans in a queue, and milliseconds between two batches.
+const MOST: u32 = 1_000_000;
+
+const AS_THEY_ARE: [&str; 9] = [
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_BSP_MAX_QUEUE_SIZE",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+];
 
 const SAMPLERS: [&str; 6] = [
     "always_on",
@@ -45,7 +70,13 @@ impl Wanted {
     /// A sentence that names the variable. The library would pass over what it does not understand, and another part of
     /// the traces would be kept than was asked for.
     pub fn read(environment: Environment<'_>) -> Result<Self, String> {
-        let of = |name: &str| environment(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        // The library reads some of them once more, as they are.
+        let around =
+            |name: &str| environment(name).is_some_and(|value| value.trim() != value && !value.trim().is_empty());
+        if let Some(name) = AS_THEY_ARE.into_iter().find(|name| around(name)) {
+            return Err(format!("{name} has blanks around its value"));
+        }
+        let of = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
         if of("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return Ok(Self::Nothing);
         }
@@ -58,6 +89,10 @@ impl Wanted {
             None => {}
         }
         if let Some((name, url)) = endpoint {
+            // Whoever writes a password there had better not find it in a log.
+            if url.contains('@') {
+                return Err(format!("{name} has a user in it; credentials go to OTEL_EXPORTER_OTLP_HEADERS"));
+            }
             let uri: http::Uri = url.parse().map_err(|error| format!("{name}={url}: {error}"))?;
             if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
                 return Err(format!("{name}={url}: must be `http://host:port` or `https://host:port`"));
@@ -69,18 +104,25 @@ impl Wanted {
         if let Some((name, wanted)) = of_traces(environment, "COMPRESSION").filter(|(_, it)| it != "none") {
             return Err(format!("{name}={wanted}: spans are sent as they are, only `none` can be had"));
         }
-        if let Some((name, fields)) = of_traces(environment, "HEADERS") {
-            check_fields(&name, &fields)?;
-        }
-        if let Some((name, timeout)) = of_traces(environment, "TIMEOUT").filter(|(_, it)| it.parse::<u64>().is_err()) {
-            return Err(format!("{name}={timeout}: must be a whole number of milliseconds"));
-        }
+        let fields = match of_traces(environment, "HEADERS") {
+            Some((name, fields)) => read_fields(&name, &fields)?,
+            None => HashMap::new(),
+        };
+        let timeout = match of_traces(environment, "TIMEOUT") {
+            None => TIMEOUT,
+            Some((name, text)) => match text.parse() {
+                Ok(millis @ 1..=3_600_000) => Duration::from_millis(millis),
+                _ => return Err(format!("{name}={text}: must be a whole number of milliseconds, up to an hour")),
+            },
+        };
         if let Some(sampler) = of("OTEL_TRACES_SAMPLER") {
             check_sampler(&sampler, of("OTEL_TRACES_SAMPLER_ARG").as_deref())?;
         }
         for name in ["OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"] {
-            if let Some(value) = of(name).filter(|value| !value.parse::<usize>().is_ok_and(|number| number > 0)) {
-                return Err(format!("{name}={value}: must be a whole number above 0"));
+            if let Some(value) =
+                of(name).filter(|value| !value.parse().is_ok_and(|number: u32| (1..=MOST).contains(&number)))
+            {
+                return Err(format!("{name}={value}: must be a whole number from 1 to {MOST}"));
             }
         }
         let file = |what| of_traces(environment, what).map(|(_, path)| PathBuf::from(path));
@@ -89,19 +131,27 @@ impl Wanted {
             (None, None) => None,
             _ => return Err("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and …_CLIENT_KEY go together".to_owned()),
         };
-        Ok(Self::Export(Collector { ca: file("CERTIFICATE"), identity }))
+        Ok(Self::Export(Collector { ca: file("CERTIFICATE"), identity, timeout, fields }))
     }
 }
 
 /// `name=value,name=value`, with percent-encoded values. They may be secrets: none is shown.
-fn check_fields(name: &str, fields: &str) -> Result<(), String> {
+fn read_fields(name: &str, fields: &str) -> Result<HashMap<String, String>, String> {
+    let mut read = HashMap::new();
     for (place, field) in fields.split(',').map(str::trim).filter(|field| !field.is_empty()).enumerate() {
-        let (key, _) = field.split_once('=').ok_or_else(|| format!("{name}: field {} has no `=`", place + 1))?;
-        if key.trim().parse::<http::HeaderName>().is_err() {
-            return Err(format!("{name}: field {} has no name that a field can have", place + 1));
+        let wrong = |what| format!("{name}: field {} {what}", place + 1);
+        let (key, value) = field.split_once('=').ok_or_else(|| wrong("has no `=`"))?;
+        let key = key.trim();
+        if key.parse::<http::HeaderName>().is_err() {
+            return Err(wrong("has no name that a field can have"));
         }
+        let value = percent_decode_str(value.trim()).decode_utf8().map_err(|_| wrong("is not UTF-8"))?;
+        if http::HeaderValue::from_str(&value).is_err() {
+            return Err(wrong("has no value that a field can have"));
+        }
+        read.insert(key.to_owned(), value.into_owned());
     }
-    Ok(())
+    Ok(read)
 }
 
 fn check_sampler(sampler: &str, argument: Option<&str>) -> Result<(), String> {
@@ -145,7 +195,7 @@ mod tests {
             &[HERE, ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.1")],
             &[HERE, ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20x, x-scope=a=b,")],
         ] {
-            assert_eq!(read(variables), Ok(Wanted::Export(Collector::default())), "{variables:?}");
+            assert!(matches!(read(variables), Ok(Wanted::Export(_))), "{variables:?}");
         }
     }
 
@@ -165,6 +215,9 @@ mod tests {
                 "OTEL_TRACES_SAMPLER_ARG=1.5",
             ),
             (&[HERE, ("OTEL_BSP_MAX_QUEUE_SIZE", "0")], "OTEL_BSP_MAX_QUEUE_SIZE=0"),
+            (&[HERE, ("OTEL_BSP_MAX_QUEUE_SIZE", "9999999999999999")], "OTEL_BSP_MAX_QUEUE_SIZE=9999999999999999"),
+            (&[HERE, ("OTEL_TRACES_SAMPLER", "always_off ")], "OTEL_TRACES_SAMPLER has blanks"),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:secret@a:4318")], "OTEL_EXPORTER_OTLP_ENDPOINT has a user"),
             (&[HERE, ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key.pem")], "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
         ] {
             let error = read(variables).expect_err(named);
@@ -174,7 +227,7 @@ mod tests {
 
     #[test]
     fn fields_for_the_collector_are_not_shown() {
-        for fields in ["secret", "a=b,sec ret=c"] {
+        for fields in ["secret", "a=b,sec ret=c", "a=%0d%0aret:b"] {
             let error = read(&[HERE, ("OTEL_EXPORTER_OTLP_HEADERS", fields)]).expect_err("no field");
             assert!(error.starts_with("OTEL_EXPORTER_OTLP_HEADERS: field ") && !error.contains("ret"), "{error}");
         }
@@ -189,7 +242,23 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "cert.pem"),
             ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key.pem"),
         ]);
-        let identity = Some(("cert.pem".into(), "key.pem".into()));
-        assert_eq!(read, Ok(Wanted::Export(Collector { ca: Some("traces.pem".into()), identity })));
+        let Ok(Wanted::Export(collector)) = read else { panic!("{read:?}") };
+        assert_eq!(collector.ca, Some("traces.pem".into()));
+        assert_eq!(collector.identity, Some(("cert.pem".into(), "key.pem".into())));
+    }
+
+    #[test]
+    fn fields_and_timeout_are_read_as_the_specification_says() {
+        let Ok(Wanted::Export(collector)) = read(&[
+            HERE,
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", ""),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20x, x-scope=a=b,"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "1500"),
+        ]) else {
+            panic!("it is wanted")
+        };
+        let fields = [("authorization", "Bearer x"), ("x-scope", "a=b")];
+        assert_eq!(collector.fields, fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert_eq!(collector.timeout, Duration::from_millis(1500));
     }
 }

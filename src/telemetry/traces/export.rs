@@ -16,7 +16,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
 };
 
-use super::{Environment, TRACER};
+use super::{Collector, Environment, TRACER};
 use crate::sync::Mutex;
 
 /// How long the end of the process waits for the last spans.
@@ -41,6 +41,22 @@ static EXPORTED: AtomicU64 = AtomicU64::new(0);
 static FAILED: AtomicU64 = AtomicU64::new(0);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
+/// Spans of the batch under way that the collector has not taken although it took the batch.
+static REJECTED: AtomicU64 = AtomicU64::new(0);
+/// Why the last try to send a batch failed: the library tells of each "network error" alike.
+static CAUSE: Mutex<Option<String>> = parking_lot::const_mutex(None);
+
+/// Notes that the collector took a batch but for so many spans of it, and why. For whoever speaks with it.
+pub fn rejected(spans: u64, why: &str) {
+    REJECTED.store(spans, Relaxed);
+    failed_because(why);
+}
+
+/// Notes why a batch could not be sent. For whoever speaks with the collector.
+pub fn failed_because(why: &str) {
+    *CAUSE.lock() = Some(why.to_owned());
+}
+
 /// What became of spans so far.
 #[must_use]
 pub fn spans() -> Spans {
@@ -63,18 +79,26 @@ impl Drop for Traces {
 ///
 /// # Errors
 /// A sentence: what the library does not take, or traces were started before.
-pub fn start(client: impl HttpClient + 'static, environment: Environment<'_>) -> Result<Traces, String> {
-    let otlp = OtlpExporter::builder().with_http().with_http_client(client).build().map_err(|e| e.to_string())?;
+pub fn start(
+    client: impl HttpClient + 'static,
+    wanted: &Collector,
+    environment: Environment<'_>,
+) -> Result<Traces, String> {
+    let otlp = OtlpExporter::builder().with_http().with_http_client(client).with_headers(wanted.fields.clone());
+    let otlp = otlp.build().map_err(|error| error.to_string())?;
     // Its own reading of the environment, but for the name that a program without one gets.
     let mut resource = Resource::builder();
-    let named = environment("OTEL_SERVICE_NAME").is_some_and(|name| !name.is_empty())
-        || environment("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|attributes| {
-            attributes.split(',').any(|attribute| attribute.trim_start().starts_with("service.name="))
-        });
-    if !named {
-        resource = resource.with_service_name("turnwise");
+    let attributes = environment("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+    let has = |name: &str| attributes.split(',').any(|attribute| attribute.trim_start().starts_with(name));
+    match environment("OTEL_SERVICE_NAME").filter(|name| !name.is_empty()) {
+        Some(name) => resource = resource.with_service_name(name),
+        None if has("service.name=") => {}
+        None => resource = resource.with_service_name("turnwise"),
     }
-    let resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build();
+    if !has("service.version=") {
+        resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    }
+    let resource = resource.build();
     let most = environment("OTEL_BSP_MAX_QUEUE_SIZE").and_then(|size| size.trim().parse().ok()).unwrap_or(QUEUE);
     let provider = SdkTracerProvider::builder()
         .with_span_processor(bounded(otlp, most, BatchConfigBuilder::default()))
@@ -142,13 +166,17 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
         let count = batch.len();
         let outcome = self.exporter.export(batch).await;
         self.waiting.fetch_sub(count, Relaxed);
-        match &outcome {
-            Ok(()) => EXPORTED.fetch_add(count as u64, Relaxed),
-            Err(error) => {
-                self.tell(error);
-                FAILED.fetch_add(count as u64, Relaxed)
-            }
+        let lost = match &outcome {
+            Ok(()) => REJECTED.swap(0, Relaxed).min(count as u64),
+            Err(_) => count as u64,
         };
+        EXPORTED.fetch_add(count as u64 - lost, Relaxed);
+        FAILED.fetch_add(lost, Relaxed);
+        let cause = CAUSE.lock().take();
+        if lost > 0 {
+            let said = outcome.as_ref().err().map(ToString::to_string);
+            self.tell(lost, &cause.or(said).unwrap_or_default());
+        }
         outcome
     }
 
@@ -166,12 +194,12 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
 }
 
 impl<E> Counted<E> {
-    fn tell(&self, error: &dyn std::fmt::Display) {
+    fn tell(&self, spans: u64, error: &str) {
         let now = crate::time::now();
         let mut told = self.told.lock();
         if told.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY) {
             *told = Some(now);
-            tracing::warn!(%error, "spans could not be sent to the collector, and are lost");
+            tracing::warn!(spans, error, "spans could not be sent to the collector, and are lost");
         }
     }
 }

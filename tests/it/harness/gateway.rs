@@ -290,6 +290,10 @@ impl Gateway {
 
     // ---- the process
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     #[track_caller]
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().expect("kill");
