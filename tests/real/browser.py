@@ -12,14 +12,22 @@ import shlex
 import subprocess
 import tempfile
 import threading
-import time
 import typing
+
+from claims import comes_true
 
 PATIENCE = 30
 
 
 class Lost(Exception):
     pass
+
+
+def chromium(folder: str, *more: str) -> list[str]:
+    """The command for one that keeps its things in a folder, and asks nobody for anything of its own accord."""
+    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"]
+    return [*command, f"--user-data-dir={folder}", *more]
 
 
 class Browser:
@@ -29,9 +37,7 @@ class Browser:
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         their_in, self.out = os.pipe()
         self.into, their_out = os.pipe()
-        command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-        command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"]
-        command += ["--remote-debugging-pipe", f"--user-data-dir={self.folder.name}", "--lang=en-US", "--hide-scrollbars"]
+        command = chromium(self.folder.name, "--remote-debugging-pipe", "--lang=en-US", "--hide-scrollbars")
         if resolve:
             command.append(f"--host-resolver-rules={resolve}")
         # The browser reads from descriptor 3 and writes to 4.
@@ -125,13 +131,9 @@ class Page:
 
     def until(self, script: str, what: str = "", bound: float = PATIENCE) -> typing.Any:
         """What a script comes to, once it is something."""
-        deadline = time.monotonic() + bound
-        while True:
-            # An element is something, too.
-            found = self.value(f"(() => {{ const found = ({script}); return found instanceof Node ? true : found; }})()")
-            if found or time.monotonic() > deadline:
-                break
-            time.sleep(0.05)
+        # An element is something, too.
+        asked = f"(() => {{ const found = ({script}); return found instanceof Node ? true : found; }})()"
+        found = comes_true(lambda: self.value(asked), bound, 0.05)
         if not found:
             raise Lost(f"not within {bound} s: {what or script} | {self.value('document.body.innerText')[:3000]}")
         return found

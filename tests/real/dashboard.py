@@ -13,22 +13,23 @@ needed, `prometheus` and `promtool` are.
 
 import argparse
 import http.client
-import http.server
 import itertools
 import json
 import math
 import pathlib
 import re
 import socket
-import socketserver
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
+
+from asking import ask
+from claims import comes_true, require
+from processes import free_address
+from scraped import Scraped
+from serving import Handler, Server
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RULES = sorted((ROOT / "deploy/prometheus").glob("*.yml"))
@@ -66,13 +67,6 @@ BACKGROUND = """\
     match: { path_prefix: /later }
     background: prefer
 background: { store: jobs, retry_delay: 1s, attempts: 2 }
-"""
-SCRAPES = """\
-global: {{ scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }}
-rule_files: {rules}
-scrape_configs:
-  - job_name: turnwise
-    static_configs: [{{ targets: ["{admin}"] }}]
 """
 
 
@@ -148,60 +142,16 @@ def queries(dashboard: dict):
 # The scene
 
 
-class Agent(http.server.BaseHTTPRequestHandler):
+class Agent(Handler):
     """Takes 100 ms over an answer, a second over `/run/slow`, and has a bad day over `/run/broken`."""
 
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
+    def do_GET(self) -> None:
         time.sleep(1 if "slow" in self.path else 0.1)
-        body = b"no" if "broken" in self.path else b"ok"
-        self.send_response(500 if "broken" in self.path else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        self.answer(b"no", 500) if "broken" in self.path else self.answer(b"ok")
 
-    def do_POST(self):
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    def do_POST(self) -> None:
+        self.body()
         self.do_GET()
-
-    def log_message(self, *_):
-        pass
-
-
-class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, *_):
-        pass  # an answer that nobody waits for any more
-
-
-def free_address() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return "127.0.0.1:%d" % listener.getsockname()[1]
-
-
-def ask(url: str, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple[int, str]:
-    request = urllib.request.Request(url, method=method, data=body, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=15) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def until(what: str, holds, log: pathlib.Path) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            if holds():
-                return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    sys.exit(f"not within half a minute: {what}\n{log.read_text()[-4000:]}")
 
 
 def load(public: str, until_then: float, number: int, background: bool) -> None:
@@ -212,18 +162,18 @@ def load(public: str, until_then: float, number: int, background: bool) -> None:
         kind = (number + turn) % 6
         try:
             if kind <= 1:
-                ask(f"http://{public}/run/{number}-{turn}", **{"X-Session-Id": f"s{number % 2}"})
+                ask(f"http://{public}/run/{number}-{turn}", X_Session_Id=f"s{number % 2}")
             elif kind == 2:
                 ask(
                     f"http://{public}/run/equal",
                     "POST",
                     b"equal",
-                    **{"X-Session-Id": "joined", "Idempotency-Key": f"k{turn // 4}"},
+                    X_Session_Id="joined", Idempotency_Key=f"k{turn // 4}",
                 )
             elif kind == 3:
                 ask(f"http://{public}/paced")
             elif kind == 4:
-                ask(f"http://{public}/limited", **{"X-Api-Key": "k"})
+                ask(f"http://{public}/limited", X_Api_Key="k")
             elif number == 5:
                 ask(f"http://{public}/no-such-route")
             elif number == 11:
@@ -234,53 +184,38 @@ def load(public: str, until_then: float, number: int, background: bool) -> None:
                 host, port = public.split(":")
                 with socket.create_connection((host, int(port))) as leaves:
                     leaves.sendall(b"GET /run/slow HTTP/1.1\r\nHost: a\r\nX-Session-Id: leaves\r\n\r\n")
-                    time.sleep(0.2)
+                    time.sleep(0.2)  # wherever it has got to by then
         except (OSError, http.client.HTTPException):
             # A turn that an operator ends amid its answer is cut: that is what one sees of it.
             pass
 
 
-def make_a_day_of_it(public: str, admin: str, policy: pathlib.Path, background: bool) -> None:
+def make_a_day_of_it(public: str, admin: str, policy: pathlib.Path, background: bool, prometheus: Scraped) -> None:
     """Load for a while, and amid it what an operator does."""
     end = time.monotonic() + LOAD_SECONDS
     clients = [threading.Thread(target=load, args=(public, end, number, background)) for number in range(12)]
     for client in clients:
         client.start()
-    time.sleep(2)
+    prometheus.until("somebody waits", "turnwise_waiting_requests > 0")
     good = policy.read_text()
     policy.write_text(good.replace("concurrency", "concurency", 1))
-    status, said = ask(f"http://{admin}/-/reload", "POST")
-    if status != 422:
-        sys.exit(f"a policy that is wrong was not refused: {status} {said}")
-    time.sleep(2)
+    said = ask(f"http://{admin}/-/reload", "POST")
+    require(said.status == 422, "a policy that is wrong was not refused", said)
+    prometheus.until("the reload has failed", "turnwise_config_last_reload_successful == 0")
     policy.write_text(good.replace("concurrency: 3", "concurrency: 4", 1))
-    status, said = ask(f"http://{admin}/-/reload", "POST")
-    if status != 200:
-        sys.exit(f"the policy was not taken again: {status} {said}")
+    said = ask(f"http://{admin}/-/reload", "POST")
+    require(said.status == 200, "the policy was not taken again", said)
     ended = False
     while time.monotonic() < end:
         for session in ("s0", "s1", "joined", "leaves"):
-            ended |= ask(f"http://{admin}/sessions/{session}?running=true", "DELETE")[0] < 300
+            ended |= ask(f"http://{admin}/sessions/{session}?running=true", "DELETE").status < 300
         time.sleep(1)
     for client in clients:
         client.join(timeout=30)
-    if not ended:
-        sys.exit("no session could be ended by DELETE /sessions/{key}?running=true")
+    require(ended, "no session could be ended by DELETE /sessions/{key}?running=true")
 
 
 # The questions
-
-
-class Prometheus:
-    def __init__(self, address: str):
-        self.address = address
-
-    def get(self, path: str, **arguments):
-        status, text = ask(f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(arguments, doseq=True)}")
-        answer = json.loads(text)
-        if status != 200 or answer["status"] != "success" or answer.get("warnings"):
-            raise ValueError(answer.get("error") or str(answer.get("warnings")) or text)
-        return answer["data"]
 
 
 def escaped(value: str) -> str:
@@ -288,7 +223,7 @@ def escaped(value: str) -> str:
     return re.sub(r"[\\^$*+?.()|\[\]{}]", lambda found: "\\\\" + found[0], value)
 
 
-def values(prometheus: Prometheus, dashboard: dict) -> dict[str, str]:
+def values(prometheus: Scraped, dashboard: dict) -> dict[str, str]:
     """What Grafana would put in place of each variable, with `All` chosen."""
     known: dict[str, str] = {}
     for variable in dashboard["templating"]["list"]:
@@ -311,7 +246,7 @@ def fill(query: str, known: dict[str, str]) -> str:
     return re.sub(r"\$\{?(\w+)\}?", lambda name: known[name[1]], filled)
 
 
-def question(prometheus: Prometheus, name: str, query: str, legend: str, instant: bool, since: float) -> str | None:
+def question(prometheus: Scraped, name: str, query: str, legend: str, instant: bool, since: float) -> str | None:
     """What is wrong with the answer to one query, if anything."""
     try:
         if instant:
@@ -332,7 +267,7 @@ def question(prometheus: Prometheus, name: str, query: str, legend: str, instant
     return None
 
 
-def check_rules(prometheus: Prometheus) -> list[str]:
+def check_rules(prometheus: Scraped) -> list[str]:
     rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
     wrong = [f"rule {rule['name']}: {rule['health']} {rule.get('lastError', '')}" for rule in rules if rule["health"] != "ok"]
     return wrong if rules else ["Prometheus has no rules"]
@@ -352,10 +287,10 @@ def parse_only(folder: pathlib.Path, questions: list[tuple[str, str]]) -> list[s
 
 def exported(admin: str) -> set[str]:
     """Names of the metrics on the gateway's page, those of histograms without what is appended to them."""
-    return set(re.findall(r"^# TYPE (\w+)", ask(f"http://{admin}/metrics")[1], re.MULTILINE))
+    return set(re.findall(r"^# TYPE (\w+)", ask(f"http://{admin}/metrics").text, re.MULTILINE))
 
 
-def check(options, folder: pathlib.Path, dashboard: dict, admin: str, prometheus: Prometheus, since: float) -> list[str]:
+def check(options, folder: pathlib.Path, dashboard: dict, admin: str, prometheus: Scraped, since: float) -> list[str]:
     known = values(prometheus, dashboard)
     names = exported(admin)
     asked, later = [], []
@@ -366,16 +301,19 @@ def check(options, folder: pathlib.Path, dashboard: dict, admin: str, prometheus
     if options.all and later:
         wrong += [f"{name}: the gateway has no such metric: {query}" for name, query, *_ in later]
     wrong += parse_only(folder, [(name, query) for name, query, *_ in later])
-    deadline = time.monotonic() + 10
-    pending = asked
+    failing = dict.fromkeys(asked, "")
+
+    def answered() -> bool:
+        for one in list(failing):
+            if wrongly := question(prometheus, *one, since):
+                failing[one] = wrongly
+            else:
+                del failing[one]
+        return not failing
+
     # What was counted last is scraped, and evaluated, a second or two later.
-    while pending and time.monotonic() < deadline:
-        answers = [(one, question(prometheus, *one, since)) for one in pending]
-        failing = [answer for _, answer in answers if answer]
-        pending = [one for one, answer in answers if answer]
-        if pending:
-            time.sleep(0.5)
-    wrong += failing if pending else []
+    comes_true(answered, 10, 0.5)
+    wrong += failing.values()
     text = " ".join(query for _, query, *_ in queries(dashboard))
     rules = " ".join(path.read_text() for path in RULES)
     for name in sorted(names - NOT_SHOWN):
@@ -387,7 +325,7 @@ def check(options, folder: pathlib.Path, dashboard: dict, admin: str, prometheus
         recorded = re.search(rf":{name}\b", rules) or name == "turnwise"
         if base not in names and not recorded and not LATER.search(name):
             wrong.append(f"a panel or a rule asks for {name}, which the gateway does not have")
-    print(f"{len(asked) - len(pending)} of {len(asked)} queries have data")
+    print(f"{len(asked) - len(failing)} of {len(asked)} queries have data")
     for name, *_ in later:
         print(f"  parsed only, since the gateway has no such metric: {name}")
     return wrong + check_rules(prometheus)
@@ -408,14 +346,12 @@ def main() -> int:
         return 1
     print(f"the dashboard has {len(dashboard['panels'])} panels, each in a place of its own")
 
-    agent = Server(("127.0.0.1", 0), Agent)
-    threading.Thread(target=agent.serve_forever, daemon=True).start()
-    public, admin, address, nobody = (free_address() for _ in range(4))
-    addresses = {"public": public, "admin": admin, "nobody": nobody, "agent": "127.0.0.1:%d" % agent.server_address[1]}
-    processes = []
+    agent = Server(Agent)
+    public, admin, nobody = (free_address() for _ in range(3))
+    addresses = {"public": public, "admin": admin, "nobody": nobody, "agent": agent.address}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        policy, scrapes = folder / "gateway.yaml", folder / "prometheus.yml"
+        policy = folder / "gateway.yaml"
         plain = POLICY.format(concurrency=3, **addresses)
         policy.write_text(plain + BACKGROUND)
         verdict = subprocess.run([options.gateway, "check", "-c", str(policy)], capture_output=True, text=True, cwd=folder)
@@ -423,35 +359,12 @@ def main() -> int:
         if not background:
             policy.write_text(plain)
         print("background jobs:", "on" if background else "this gateway has none")
-        scrapes.write_text(SCRAPES.format(admin=admin, rules=json.dumps([str(path) for path in RULES])))
-        logs = [folder / "gateway.log", folder / "prometheus.log"]
-        commands = [
-            [options.gateway, "serve", "-c", str(policy)],
-            [
-                "prometheus",
-                f"--config.file={scrapes}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address={address}",
-            ],
-        ]
-        try:
-            for command, log in zip(commands, logs):
-                processes.append(subprocess.Popen(command, stdout=log.open("w"), stderr=subprocess.STDOUT, cwd=folder))
-            until("the gateway is ready", lambda: ask(f"http://{admin}/-/ready")[0] == 200, logs[0])
-            until("Prometheus is ready", lambda: ask(f"http://{address}/-/ready")[0] == 200, logs[1])
-            prometheus = Prometheus(address)
-            until("the gateway is up in Prometheus", lambda: prometheus.get("query", query="up == 1")["result"], logs[1])
+        with Scraped(options.gateway, policy, admin, RULES) as prometheus:
             since = time.time()
-            make_a_day_of_it(public, admin, policy, background)
-            firing = f'ALERTS{{alertname="{ALERT}", alertstate="firing"}}'
-            until(f"{ALERT} fires", lambda: prometheus.get("query", query=firing)["result"], logs[1])
+            make_a_day_of_it(public, admin, policy, background, prometheus)
+            prometheus.until(f"{ALERT} fires", f'ALERTS{{alertname="{ALERT}", alertstate="firing"}}')
             print(f"{ALERT} fires, as it should")
             wrong = check(options, folder, dashboard, admin, prometheus, since)
-        finally:
-            for process in reversed(processes):
-                process.terminate()
-            for process in processes:
-                process.wait(timeout=60)
     if wrong:
         print("\n".join(wrong))
         return 1

@@ -30,10 +30,13 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 
 import yaml
+
+import asking
+from asking import Answer
+from claims import SOON, comes_true
+from processes import free_port
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Versions of Kubernetes whose schemas the objects have to fit: the oldest that the sidecar needs, and the newest known here.
@@ -146,32 +149,17 @@ class Policy:
         return found
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def ask(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int, str, str]:
-    """(status, content type, body); status 0 where nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def ask(port: int, path: str, method: str = "GET", body: bytes | None = None, within: float = 20, **fields: str) -> Answer:
+    """Of this machine; status 0 where nobody answers."""
     try:
-        connection.request(method, path, headers=headers)
-        answer = connection.getresponse()
-        return answer.status, answer.headers.get("content-type", ""), answer.read().decode()
-    except OSError:
-        return 0, "", ""
-    finally:
-        connection.close()
+        return asking.ask(f"http://127.0.0.1:{port}{path}", method, body, within, **fields)
+    except (OSError, http.client.HTTPException):
+        return Answer(0, "")
 
 
-def until(holds, bound: float = 20) -> bool:
-    deadline = time.monotonic() + bound
-    while time.monotonic() < deadline:
-        if holds():
-            return True
-        time.sleep(0.05)
-    return False
+def answers(port: int, path: str = "/-/ready"):
+    """A condition: that this is answered with 200."""
+    return lambda: ask(port, path).status == 200
 
 
 def on_loopback(
@@ -205,8 +193,8 @@ def running(*command, env: dict | None = None, cwd: pathlib.Path | None = None, 
         return log.read().decode(errors="replace")[-2000:]
 
     try:
-        if ready and not until(lambda: process.poll() is not None or ready()):
-            raise RuntimeError(f"{shlex.join(process.args)} is not ready after 20 s:\n{said()}")
+        if ready and not comes_true(lambda: process.poll() is not None or ready(), SOON):
+            raise RuntimeError(f"{shlex.join(process.args)} is not ready after {SOON} s:\n{said()}")
         if ready and process.poll() is not None:
             raise RuntimeError(f"{shlex.join(process.args)} ended with {process.returncode}:\n{said()}")
         yield process
@@ -812,11 +800,11 @@ def check_command_lines(context: Context) -> list[str]:
 
     for name, command in serving.items():
         try:
-            with running(context.gateway, *here(command), ready=lambda: ask(admin, "/-/ready")[0] == 200) as process:
+            with running(context.gateway, *here(command), ready=answers(admin)) as process:
                 if name == "Dockerfile CMD":
                     for path in sorted(paths | {"/metrics"}):
-                        if not path or ask(admin, path)[0] != 200:
-                            wrong.append(f"the admin port answers {path} with {path and ask(admin, path)[0]}")
+                        if not path or ask(admin, path).status != 200:
+                            wrong.append(f"the admin port answers {path} with {path and ask(admin, path).status}")
                     healthy = run(context.gateway, *here(image["health"])[1:])
                     if healthy.returncode:
                         wrong.append(
@@ -992,7 +980,7 @@ def check_image(context: Context) -> list[str]:
     if version.returncode or not version.stdout.startswith("turnwise "):
         return [*wrong, f"the program does not start in the image: {version.stdout}{version.stderr}"]
     try:
-        with running(*enter, *commands["entry"], *commands["serve"], ready=lambda: ask(admin, "/-/ready")[0] == 200) as process:
+        with running(*enter, *commands["entry"], *commands["serve"], ready=answers(admin)) as process:
             health = [word.replace(":9180", f":{admin}") for word in commands["health"]]
             verdict = run(*enter, *health)
             if verdict.returncode:
@@ -1089,7 +1077,7 @@ def check_notify(context: Context) -> list[str]:
     environment = {"NOTIFY_SOCKET": str(place), "WATCHDOG_USEC": "1000000"}
     try:
         with running(
-            context.gateway, "serve", "-c", policy, env=environment, ready=lambda: ask(admin, "/-/ready")[0] == 200
+            context.gateway, "serve", "-c", policy, env=environment, ready=answers(admin)
         ) as process:
             if not hears("READY=1"):
                 wrong.append("Type=notify: the program never says READY=1, and systemd ends it after TimeoutStartSec")
@@ -1140,20 +1128,20 @@ def check_system_calls(context: Context) -> list[str]:
     server = [sys.executable, "-m", "http.server", str(alive), "--bind", "127.0.0.1"]
     # -D: the program, not strace, is our child, as with systemd, and gets the signals.
     traced = ["strace", "-D", "-f", "-qq", "-o", trace, context.gateway, "serve", "-c", policy]
-    with running(*server, cwd=folder, ready=lambda: ask(alive, "/")[0] == 200):
-        with running(*traced, ready=lambda: ask(admin, "/-/ready")[0] == 200) as process:
+    with running(*server, cwd=folder, ready=answers(alive, "/")):
+        with running(*traced, ready=answers(admin)) as process:
             for number in range(20):
-                ask(public, "/gateway.yaml", **{"X-Session-Id": f"s{number % 3}"})
-                ask(public, "/api/v1/agent/a/run", "POST", **{"X-Session-Id": f"s{number % 3}"})
+                ask(public, "/gateway.yaml", X_Session_Id=f"s{number % 3}")
+                ask(public, "/api/v1/agent/a/run", "POST", X_Session_Id=f"s{number % 3}")
             ask(admin, "/metrics"), ask(admin, "/status"), ask(admin, "/sessions")
             process.send_signal(signal.SIGHUP)
             policy.write_text(policy.read_text() + "\n# changed\n")
-            if not until(lambda: re.search(r'"generation":[2-9]', ask(admin, "/status")[2]), 10):
+            if not comes_true(lambda: re.search(r'"generation":[2-9]', ask(admin, "/status").text), 10):
                 wrong.append("the changed policy was not taken")
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=40)
             # strace writes on a little after the program has ended.
-            until(lambda: "exited with" in trace.read_text(errors="replace"), 5)
+            comes_true(lambda: "exited with" in trace.read_text(errors="replace"), 5)
     used = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(errors="replace"), re.MULTILINE))
     if not {"accept4", "connect"} <= used:
         wrong.append(f"the trace has not seen the program at work: {sorted(used)}")
@@ -1263,22 +1251,6 @@ test -z "$left" || fail "still there: $left"
 """
 
 
-def post(port: int, path: str, body: dict, **headers: str) -> tuple[int, dict]:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json", **headers},
-        method="POST",
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, {}
-    except OSError:
-        return 0, {}
-
-
 def check_sample_agent(context: Context) -> list[str]:
     """The sample agent behind the policies that are made for it: nothing fails, and every conversation is whole."""
     wrong = []
@@ -1297,25 +1269,27 @@ def check_sample_agent(context: Context) -> list[str]:
         ),
     }
     environment = {"PYTHONPATH": str(agent), "PYTHONDONTWRITEBYTECODE": "1"}
-    with running(sys.executable, "-m", *command, env=environment, ready=lambda: ask(port, "/health")[0] == 200):
+    with running(sys.executable, "-m", *command, env=environment, ready=answers(port, "/health")):
         for name, (file, hosts) in policies.items():
             policy, public, admin = on_loopback(file, context.folder(), hosts, drain_delay="0s")
-            with running(context.gateway, "serve", "-c", policy, ready=lambda: ask(admin, "/-/ready")[0] == 200):
-                answers: list[int] = []
+            with running(context.gateway, "serve", "-c", policy, ready=answers(admin)):
+                statuses: list[int] = []
 
                 def talk(number: int) -> None:
                     body = {"session_name": f"{name}-{number % 4}", "message_content": str(number)}
-                    answers.append(post(public, "/api/v1/agent/simple/run", body)[0])
+                    sent = json.dumps(body).encode()
+                    said = ask(public, "/api/v1/agent/simple/run", "POST", sent, within=60, Content_Type="application/json")
+                    statuses.append(said.status)
 
                 clients = [threading.Thread(target=talk, args=(number,)) for number in range(8)]
                 for client in clients:
                     client.start()
                 for client in clients:
                     client.join(timeout=90)
-                if answers != [200] * 8:
-                    wrong.append(f"{name}: {answers}")
+                if statuses != [200] * 8:
+                    wrong.append(f"{name}: {statuses}")
                 for session in range(4):
-                    remembered = json.loads(ask(public, f"/api/v1/sessions/{name}-{session}")[2] or "{}").get("messages", [])
+                    remembered = json.loads(ask(public, f"/api/v1/sessions/{name}-{session}").text or "{}").get("messages", [])
                     if sorted(remembered) != [str(number) for number in range(8) if number % 4 == session]:
                         wrong.append(f"{name}: a conversation remembers {remembered}")
     return wrong

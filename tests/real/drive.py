@@ -10,53 +10,19 @@ judge is the agent's own record. Exit code 1 when the gateway's side lost anythi
 
 import argparse
 import asyncio
-import os
 import pathlib
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 
 import httpx
 
+from claims import soon_beside
+from processes import free_address, start, start_application, stop, wait_for
+
 HERE = pathlib.Path(__file__).parent
 CLIENTS = (5, 10, 100)
 TURNS = 5
-
-
-def free_address() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return "127.0.0.1:%d" % listener.getsockname()[1]
-
-
-def wait_for(url: str, process: subprocess.Popen, log: pathlib.Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            if httpx.get(url, timeout=2).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.05)
-    sys.exit(f"nothing answers at {url}:\n{log.read_text()}")
-
-
-def start(command: list[str], log: pathlib.Path, environment: dict[str, str]) -> subprocess.Popen:
-    return subprocess.Popen(command, stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment)
-
-
-def stop(process: subprocess.Popen) -> int:
-    process.send_signal(signal.SIGTERM)
-    try:
-        return process.wait(timeout=60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return -1
 
 
 async def say(client: httpx.AsyncClient, session: str, message: str) -> str | None:
@@ -90,9 +56,12 @@ async def drive(base: str, agent: str, clients: int) -> dict:
             began = time.monotonic()
             outcomes = await asyncio.gather(*(converse(client, judge, session) for session in sessions))
             seconds = time.monotonic() - began
-        # A backend works on for clients that have gone: wait for it.
-        while (await judge.get("/health")).json()["processing"]:
-            await asyncio.sleep(0.05)
+
+        async def idle() -> bool:
+            return not (await judge.get("/health")).json()["processing"]
+
+        # An agent works on for clients that have gone.
+        await soon_beside("the agent has nothing left to do", idle, 60, 0.05)
         record = (await judge.get("/record")).json()
         peak = (await judge.get("/peak")).json()["peak"]
         expected = [f"message {turn}" for turn in range(TURNS)]
@@ -143,15 +112,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         # The shipped policy as it is: its addresses come from the environment.
-        environment = {
-            **os.environ,
-            "AGENT_URL": f"http://{agent}",
-            "TURNWISE_LISTEN": public,
-            "TURNWISE_ADMIN_LISTEN": admin,
-        }
-        command = [sys.executable, "-m", "uvicorn", "agent:app", "--app-dir", str(HERE), "--log-level", "warning"]
-        command += ["--host", "127.0.0.1", "--port", agent.split(":")[1], "--timeout-graceful-shutdown", "2"]
-        server = start(command, folder / "agent.log", environment)
+        addresses = {"AGENT_URL": f"http://{agent}", "TURNWISE_LISTEN": public, "TURNWISE_ADMIN_LISTEN": admin}
+        server = start_application("agent:app", agent, folder / "agent.log")
         gateway = None
         try:
             wait_for(f"http://{agent}/health", server, folder / "agent.log")
@@ -161,7 +123,7 @@ def main() -> int:
                 show("direct", rows["direct"][-1])
             if options.gateway:
                 log = folder / "gateway.log"
-                gateway = start([options.gateway, "serve", "-c", str(options.policy)], log, environment)
+                gateway = start([options.gateway, "serve", "-c", options.policy], log, **addresses)
                 wait_for(f"http://{admin}/-/ready", gateway, log)
                 for clients in CLIENTS:
                     rows["turnwise"].append(asyncio.run(drive(f"http://{public}", f"http://{agent}", clients)))

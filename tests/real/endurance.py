@@ -45,6 +45,10 @@ import h2.errors
 import h2.events
 import h2.exceptions
 
+from claims import Failed, soon_beside
+from metrics import Sample, restless, samples, total
+from processes import Watched, address_apart, free_address, listens
+
 now = time.monotonic
 # No client waits longer than this; all the limits of the policy together are shorter.
 PATIENCE = 110
@@ -70,10 +74,6 @@ MAY_BE_CLOSED, MAY_BE_CLOSED_UNUSED = 25, 8
 
 class Gone(Exception):
     """The other side closed or reset its connection."""
-
-
-class Failed(Exception):
-    """Something does not hold."""
 
 
 # A connection, for agents and clients alike.
@@ -528,6 +528,9 @@ class Link2(Link):
         if request.body:
             self.h2.send_data(number, request.body, end_stream=True)
         self.flush()
+        if self.closed:
+            # It ended while this process was kept from the processor, and nothing more will come to say so.
+            self.streams[number].finish("none")
         return number
 
     async def answer(self, number: int) -> Answer:
@@ -939,20 +942,12 @@ def say(text: str) -> None:
 # The processes.
 
 
-def loopback_address() -> str:
-    """A free port of an address of its own, where no connection that goes out can take it meanwhile."""
-    host = f"127.{random.randint(1, 254)}.{random.randint(0, 254)}.{random.randint(1, 254)}"
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        return "%s:%d" % listener.getsockname()
-
-
 class AgentProcess:
     """One of the agents, and whatever becomes of it."""
 
     def __init__(self, name: str, folder: pathlib.Path, judge: Judge):
         self.name, self.folder, self.judge = name, folder, judge
-        self.address = loopback_address()
+        self.address = address_apart()
         self.lives = 0
         self.start()
 
@@ -965,16 +960,10 @@ class AgentProcess:
         self.judge.follow(self.record, self.name, self.process.pid)
 
     async def listening(self) -> None:
-        host, port = self.address.rsplit(":", 1)
-        deadline = now() + SOON
-        while True:
-            try:
-                socket.create_connection((host, int(port)), timeout=1).close()
-                return
-            except OSError:
-                if now() > deadline:
-                    raise Failed(f"{self.name} does not listen") from None
-            await asyncio.sleep(0.05)
+        async def is_there() -> bool:
+            return listens(self.address)
+
+        await soon_beside(f"{self.name} listens", is_there, SOON, 0.05)
 
     def kill(self) -> None:
         at = now()
@@ -1067,15 +1056,6 @@ BROKEN = (
     lambda text: text.replace("rate: 5/s", "rate: 0/s"),
     lambda text: text.replace("upstream: steady", "upstream: nowhere"),
 )
-# Everything that goes up and down with load.
-GAUGES = (
-    "turnwise_in_flight_requests",
-    "turnwise_waiting_requests",
-    "turnwise_queue_bytes",
-    "turnwise_sessions_active",
-    "turnwise_oldest_wait_seconds",
-    "turnwise_oldest_in_flight_seconds",
-)
 SAMPLED = (
     "seconds", "rss_mb", "fds", "threads", "cpu_percent", "probe_p50_ms", "probe_p95_ms", "direct_p50_ms", "direct_p95_ms",
     "probe_failures", "in_flight", "waiting_turn", "waiting_rate", "waiting_place", "queue_bytes", "sessions", "rate_limit_keys",
@@ -1114,15 +1094,14 @@ class Certificates:
         return 1000 + self.count
 
 
-class Gateway:
+class Gateway(Watched):
     """The process, its policy file and its doors."""
 
     def __init__(self, binary: str, folder: pathlib.Path, agents: list[AgentProcess]):
         self.binary, self.folder = os.path.abspath(binary), folder
-        host = loopback_address().rsplit(":", 1)[0]
-        ports = [self._free(host) for _ in range(2)]
-        self.plain, self.secure = (f"{host}:{port}" for port in ports)
-        self.admin_address = loopback_address()
+        self.plain, self.admin_address = address_apart(), address_apart()
+        host = self.plain.rsplit(":", 1)[0]
+        self.secure = free_address(host)
         self.addresses = dict(zip(("first", "second", "steady"), (agent.address for agent in agents)))
         self.certificates = Certificates(folder, host)
         self.certificates.renew()
@@ -1131,12 +1110,6 @@ class Gateway:
         self.log = folder / "gateway.log"
         self.admin_link: Link | None = None
         self.admin_lock = asyncio.Lock()
-
-    @staticmethod
-    def _free(host: str) -> int:
-        with socket.socket() as listener:
-            listener.bind((host, 0))
-            return listener.getsockname()[1]
 
     def text(self, values: dict) -> str:
         doors = {"plain": self.plain, "secure": self.secure, "admin": self.admin_address}
@@ -1162,14 +1135,8 @@ class Gateway:
             return False
 
     @staticmethod
-    async def soon(what: str, condition: typing.Callable[[], typing.Awaitable], within: float = SOON) -> typing.Any:
-        deadline = now() + within
-        while True:
-            if holds := await condition():
-                return holds
-            if now() > deadline:
-                raise Failed(f"not within {within} s: {what}")
-            await asyncio.sleep(0.1)
+    async def soon(what: str, condition: typing.Callable[[], typing.Awaitable]) -> None:
+        await soon_beside(what, condition, SOON, 0.1)
 
     async def admin(self, method: str, target: str) -> tuple[int, str]:
         async with self.admin_lock:
@@ -1184,29 +1151,8 @@ class Gateway:
                 self.admin_link = None
             return answer.status, answer.body.decode()
 
-    async def metrics(self) -> list[tuple[str, dict, float]]:
-        series = []
-        for line in (await self.admin("GET", "/metrics"))[1].splitlines():
-            if found := re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line):
-                series.append((found[1], dict(re.findall(r'(\w+)="([^"]*)"', found[2] or "")), float(found[3])))
-        return series
-
-    def proc(self, name: str) -> str:
-        return pathlib.Path(f"/proc/{self.process.pid}/{name}").read_text()
-
-    def cpu_seconds(self) -> float:
-        fields = self.proc("stat").rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def status(self, name: str) -> int:
-        return int(re.search(rf"{name}:\s+(\d+)", self.proc("status"))[1])
-
-    def fds(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-
-def total(series: list[tuple[str, dict, float]], name: str, **labels: str) -> float:
-    return sum(value for metric, has, value in series if metric == name and labels.items() <= has.items())
+    async def metrics(self) -> list[Sample]:
+        return samples((await self.admin("GET", "/metrics"))[1])
 
 
 # The load.
@@ -1936,7 +1882,7 @@ class Run:
                 await self.load.ask(link, Request("warm-up", path, "work 1"))
                 link.close()
         self.level = await self.other_descriptors()
-        say(f"descriptors that are no connections: {self.level}; {self.gateway.status('VmRSS') // 1024} MiB")
+        say(f"descriptors that are no connections: {self.level}; {self.gateway.resident():.0f} MiB")
 
     async def other_descriptors(self) -> int:
         """Those of the gateway that are neither clients nor servers, as found most often."""
@@ -1944,7 +1890,7 @@ class Run:
         for _ in range(40):
             series = await self.gateway.metrics()
             counted = total(series, "turnwise_connections") + total(series, "turnwise_upstream_connections")
-            found.append(self.gateway.fds() - int(counted))
+            found.append(self.gateway.descriptors() - int(counted))
             await asyncio.sleep(0.1)
         # Between the two looks, and while a server's health is asked for, it may be one more or less.
         return statistics.mode(found)
@@ -1974,11 +1920,11 @@ class Run:
                 series = await self.gateway.metrics()
                 through, direct, failures = self.latencies()
                 cpu_now, at_now = self.gateway.cpu_seconds(), now()
-                fds = self.gateway.fds()
+                fds = self.gateway.descriptors()
                 counted = total(series, "turnwise_connections") + total(series, "turnwise_upstream_connections")
                 waiting = [int(total(series, "turnwise_waiting_requests", queue=queue)) for queue in ("turn", "rate", "place")]
                 values = [
-                    round(at_now - self.began, 1), round(self.gateway.status("VmRSS") / 1024, 2), fds,
+                    round(at_now - self.began, 1), round(self.gateway.resident(), 2), fds,
                     self.gateway.status("Threads"), round((cpu_now - cpu) / (at_now - at) * 100, 1), *quantiles(through), *quantiles(direct), failures,
                     int(total(series, "turnwise_in_flight_requests")), *waiting, int(total(series, "turnwise_queue_bytes")),
                     int(total(series, "turnwise_sessions_active")), int(total(series, "turnwise_rate_limit_keys")),
@@ -2007,7 +1953,7 @@ class Run:
             await asyncio.sleep(15)
             rss = []
             for _ in range(5):
-                rss.append(self.gateway.status("VmRSS") / 1024)
+                rss.append(self.gateway.resident())
                 await asyncio.sleep(0.5)
             series = await self.gateway.metrics()
             others = await self.other_descriptors()
@@ -2028,11 +1974,8 @@ class Run:
             return moment
 
     async def gauges_are_zero(self, what: str) -> None:
-        async def restless() -> list:
-            return [(name, labels, value) for name, labels, value in await self.gateway.metrics() if name in GAUGES and value]
-
         deadline = now() + 60
-        while (left := await restless()) and now() < deadline:
+        while (left := restless(await self.gateway.metrics())) and now() < deadline:
             await asyncio.sleep(0.2)
         # The probe goes on, on a route without turns or places; between two of its requests there is nothing.
         self.check(what, not left, left)

@@ -19,7 +19,6 @@ Three parts, each with a gateway and a service of its own:
 import argparse
 import asyncio
 import json
-import os
 import pathlib
 import random
 import signal
@@ -29,7 +28,8 @@ import sys
 import tempfile
 import time
 
-from drive import free_address, start, stop, wait_for
+from claims import soon_beside
+from processes import free_address, start, stop, wait_for
 
 HERE = pathlib.Path(__file__).parent
 # No wait takes longer, however slow the machine is.
@@ -73,9 +73,8 @@ class House:
     def __init__(self, binary: pathlib.Path, folder: pathlib.Path, service: list[str], background: str):
         self.binary, self.folder = binary, folder
         self.service_address, self.address, self.admin = free_address(), free_address(), free_address()
-        environment = dict(os.environ)
-        command = [sys.executable, str(HERE / "memories.py"), "--listen", self.service_address, *service]
-        self.service = start(command, folder / "service.log", environment)
+        command = [sys.executable, HERE / "memories.py", "--listen", self.service_address, *service]
+        self.service = start(command, folder / "service.log")
         wait_for(f"http://{self.service_address}/health", self.service, folder / "service.log")
         (folder / "gateway.yaml").write_text(
             f"listen: {self.address}\nadmin: {{ listen: '{self.admin}' }}\n"
@@ -92,8 +91,8 @@ class House:
     def start(self) -> None:
         self.started += 1
         log = self.folder / f"gateway-{self.started}.log"
-        command = [str(self.binary), "serve", "-c", str(self.folder / "gateway.yaml"), "--log-format", "json"]
-        self.gateway = start(command, log, dict(os.environ))
+        command = [self.binary, "serve", "-c", self.folder / "gateway.yaml", "--log-format", "json"]
+        self.gateway = start(command, log)
         wait_for(f"http://{self.admin}/-/ready", self.gateway, log)
 
     def kill(self) -> None:
@@ -108,13 +107,12 @@ class House:
 
     async def until_done(self, bound: float) -> dict:
         """Waits until no job waits or runs."""
-        deadline = time.monotonic() + bound
-        while time.monotonic() < deadline:
+
+        async def done() -> dict | None:
             jobs = await self.status()
-            if jobs["queued"] + jobs["running"] + jobs["retrying"] == 0:
-                return jobs
-            await asyncio.sleep(0.1)
-        sys.exit(f"jobs are still not done after {bound} s: {jobs}")
+            return jobs if jobs["queued"] + jobs["running"] + jobs["retrying"] == 0 else None
+
+        return await soon_beside("no job waits or runs", done, bound, 0.1, evidence=self.status)
 
     def close(self) -> list[str]:
         """Ends both; says what went wrong."""
@@ -227,7 +225,12 @@ async def killed(house: House, kills: int, seed: int) -> tuple[Sent, list[str]]:
         await asyncio.sleep(chance.uniform(0, 0.35))
         await asyncio.to_thread(house.kill)
         await asyncio.to_thread(house.start)
-    await asyncio.sleep(0.5)
+    before = len(sent.accepted)
+
+    async def more() -> bool:
+        return len(sent.accepted) >= before + len(clients)
+
+    await soon_beside("jobs are accepted after the last start, too", more, BOUND, evidence=house.status)
     over.set()
     await asyncio.gather(*clients)
     await house.until_done(BOUND + len(sent.accepted) * 0.02)

@@ -12,9 +12,7 @@ when one does not hold.
 import argparse
 import asyncio
 import contextlib
-import http.server
 import json
-import os
 import pathlib
 import signal
 import sys
@@ -26,9 +24,10 @@ import typing
 import httpx
 
 from browser import Browser, Page
-from drive import free_address, start, stop, wait_for
+from claims import give_it_a_chance, require, soon
+from processes import free_address, start, start_application, stop, wait_for
+from serving import Handler, Server
 
-HERE = pathlib.Path(__file__).parent
 HOSTILE = ['<img src=x onerror="document.title=1">', "</script><script>document.title=1</script>", "a\"b'c&d", "..", "päd/../ö?x=1#y"]
 # A name that anybody could own, and that leads to this machine.
 REBOUND = "rebound.attacker.com"
@@ -49,15 +48,6 @@ routes:
   - {{ name: runs, match: {{ path_prefix: /runs }}, upstream: agents, session: {{ key: [{{ header: X-Session-Id }}], queue: 3, queue_timeout: 40s }} }}
   - {{ name: plain, match: {{ path_prefix: /plain }}, upstream: agents }}
 """
-
-
-class Failed(Exception):
-    pass
-
-
-def require(holds: object, what: str, *evidence: object) -> None:
-    if not holds:
-        raise Failed(" | ".join([what, *map(str, evidence)]))
 
 
 class Clients:
@@ -105,7 +95,7 @@ class House:
     def start(self) -> None:
         self.policy.write_text(self.text)
         log = self.folder / "gateway.log"
-        self.process = start([self.program, "serve", "-c", str(self.policy)], log, dict(os.environ))
+        self.process = start([self.program, "serve", "-c", self.policy], log)
         wait_for(f"http://{self.admin}/-/ready", self.process, log)
 
     @property
@@ -117,10 +107,13 @@ class House:
         return httpx.request(method, f"http://{self.admin}/{path}", headers=headers | fields, timeout=10)
 
     def until(self, what: str, holds: typing.Callable[[dict], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while not holds(status := self.ask("status").json()):
-            require(time.monotonic() < deadline, f"never: {what}", status)
-            time.sleep(0.05)
+        status: dict = {}
+
+        def seen() -> bool:
+            status.update(self.ask("status").json())
+            return holds(status)
+
+        soon(what, seen, 30, 0.05, evidence=lambda: status)
 
     def busy(self, session: str, waiting: int) -> list:
         """One that runs and so many that wait for their turn."""
@@ -235,8 +228,11 @@ def a_session_is_cleared_and_interrupted_once_that_is_confirmed(house: House) ->
     page.until("!document.querySelector('#dialog').open")
     page.click("#sessions .detail button", "Clear")
     page.click("#dialog button", "Leave it")
-    time.sleep(0.5)
+    page.until("!document.querySelector('#dialog').open")
+    give_it_a_chance()
     require(not any(request.done() for request in requests), "something ended that nobody had confirmed")
+    asked = [event["request"]["method"] for event in page.of("Network.requestWillBeSent")]
+    require("DELETE" not in asked, "what nobody had confirmed was asked for", asked)
     page.click("#sessions .detail button", "Clear")
     page.click("#dialog button", "Clear")
     for request in requests[1:]:
@@ -244,6 +240,8 @@ def a_session_is_cleared_and_interrupted_once_that_is_confirmed(house: House) ->
         require(answer.status_code == 409 and answer.json()["reason"] == "interrupted", "another answer", answer.text)
     page.until("document.querySelector('#said').textContent === 'Ended 2 requests.'", "what came of it")
     require(not requests[0].done(), "clearing ended what runs")
+    # With the rows that go, the button behind them moves.
+    page.until("document.querySelectorAll('#sessions .detail tbody tr').length === 1", "one request is left")
     page.click("#sessions .detail button.danger", "Interrupt")
     page.click("#dialog button.danger", "Interrupt")
     answer = requests[0].result(20)
@@ -312,20 +310,14 @@ def a_policy_that_does_not_hold_is_shown_with_line_and_column(house: House) -> s
 def pages_of_other_sites_change_nothing_and_read_nothing(house: House) -> str:
     """Against a page of another origin (CSRF), and against one whose own name leads to the gateway (DNS rebinding)."""
 
-    class Site(http.server.BaseHTTPRequestHandler):
+    class Site(Handler):
         def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(f"<form method=post action='{house.url}-/drain' target=there><button>x</button></form><iframe name=there></iframe>".encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
+            form = f"<form method=post action='{house.url}-/drain' target=there><button>x</button></form><iframe name=there></iframe>"
+            self.answer(form.encode(), kind="text/html")
 
     requests = house.busy("dora", 1)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
-        threading.Thread(target=site.serve_forever, daemon=True).start()
-        port = site.server_address[1]
+    with Server(Site) as site:
+        port = site.server_port
         admin = house.admin.split(":")[1]
         seen = {}
         # Another port is another origin, but the same site; another name is another site.
@@ -346,7 +338,6 @@ def pages_of_other_sites_change_nothing_and_read_nothing(house: House) -> str:
             require(len(shown) >= 2 and set(shown) == {403}, "not all refused", shown, posts)
             seen[name] = len(shown)
             page.close()
-        site.shutdown()
     rebound = house.browser.page()
     rebound.open(f"http://{REBOUND}:{admin}/")
     answers = {}
@@ -474,7 +465,8 @@ def pictures(house: House, folder: pathlib.Path) -> None:
     for _ in range(4):
         house.clients.begin("/plain/work", seconds=1)
     house.until("some wait for a place", lambda status: status["limits"]["waiting"] == 4)
-    time.sleep(6)
+    drawn = len(house.ask("history").json()["samples"])
+    house.until("the plots show it", lambda _: len(house.ask("history").json()["samples"]) >= drawn + 3)
     take("load", "alice")
     house.policy.write_text(house.text.replace("    concurrency: 3", "    concurency: 3"))
     house.until("it is noticed", lambda status: status["policy"]["problems"])
@@ -502,9 +494,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         agent = free_address()
-        command = [sys.executable, "-m", "uvicorn", "conversing:app", "--app-dir", str(HERE), "--log-level", "warning"]
-        command += ["--host", "127.0.0.1", "--port", agent.split(":")[1], "--timeout-graceful-shutdown", "2"]
-        server = start(command, folder / "agent.log", dict(os.environ))
+        server = start_application("conversing:app", agent, folder / "agent.log")
         stack.callback(stop, server)
         wait_for(f"http://{agent}/results", server, folder / "agent.log")
         browser = Browser(resolve=f"MAP {REBOUND} 127.0.0.1")

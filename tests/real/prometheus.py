@@ -7,19 +7,19 @@ name does not come back from Prometheus.
 """
 
 import argparse
-import http.server
-import json
 import pathlib
 import socket
-import socketserver
 import subprocess
 import sys
 import tempfile
 import threading
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
+
+from asking import ask
+from claims import comes_true, require, soon
+from metrics import samples, total
+from processes import free_address
+from scraped import Scraped
+from serving import Handler, Server
 
 HISTOGRAMS = [
     "turnwise_request_duration_seconds",
@@ -69,83 +69,41 @@ routes:
     rate_limits: [{{ per: {{ header: X-Api-Key }}, rate: 100/s, burst: 100 }}]
 """
 
-SCRAPES = """\
-global: {{ scrape_interval: 1s, scrape_timeout: 1s }}
-scrape_configs:
-  - job_name: turnwise
-    static_configs: [{{ targets: ["{admin}"] }}]
-"""
+class Agent(Handler):
+    """Keeps who asks for `/slow` until it is let go, and takes no time over anything else."""
 
+    go_on = threading.Event()
 
-class Agent(http.server.BaseHTTPRequestHandler):
-    """Takes a second over `/slow`, and no time over anything else."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
+    def do_GET(self) -> None:
         if self.path == "/slow":
-            time.sleep(1)
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *_):
-        pass
-
-
-class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    daemon_threads = True
-
-
-def free_address() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return "127.0.0.1:%d" % listener.getsockname()[1]
-
-
-def read(url: str, **headers: str) -> str:
-    request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return answer.read().decode()
-
-
-def until(what: str, holds, log: pathlib.Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if holds():
-                return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    sys.exit(f"not within a minute: {what}\n{log.read_text()[-4000:]}")
-
-
-def query(prometheus: str, expression: str) -> list:
-    url = f"http://{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
-    return json.loads(read(url))["data"]["result"]
+            self.go_on.wait(60)
+        self.answer(b"ok")
 
 
 def make_traffic(public: str, admin: str) -> None:
     """Everything that gives a metric a reason to be there: work, waiting, a refusal, a client that leaves, a reload."""
+
+    def number(name: str, **labels: str) -> float:
+        return total(samples(ask(f"http://{admin}/metrics").text), name, **labels)
+
     for place in range(4):
-        read(f"http://{public}/", **{"X-Session-Id": f"s{place}", "X-Api-Key": "k"})
+        status = ask(f"http://{public}/", X_Session_Id=f"s{place}", X_Api_Key="k").status
+        require(status == 200, "not served", status)
     host, port = public.split(":")
     with socket.create_connection((host, int(port))) as leaves:
         leaves.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        time.sleep(0.2)
-        try:
-            read(f"http://{public}/")
-        except urllib.error.HTTPError as error:
-            assert error.code == 503, error
-    read_posted = urllib.request.Request(f"http://{admin}/-/reload", method="POST", data=b"")
-    urllib.request.urlopen(read_posted, timeout=10).close()
-    time.sleep(1)
+        soon("it runs", lambda: number("turnwise_in_flight_requests") == 1)
+        status = ask(f"http://{public}/").status
+        require(status == 503, "no place, and no refusal", status)
+    soon("it is counted that its client has left", lambda: number("turnwise_requests_total", code="499") == 1)
+    Agent.go_on.set()
+    soon("what it left is done", lambda: number("turnwise_abandoned_total") == 1)
+    status = ask(f"http://{admin}/-/reload", "POST").status
+    require(status == 200, "not reloaded", status)
 
 
 def check_page(admin: str) -> None:
-    page = read(f"http://{admin}/metrics")
+    page = ask(f"http://{admin}/metrics").text
     verdict = subprocess.run(["promtool", "check", "metrics"], input=page, text=True, capture_output=True)
     said = verdict.stdout + verdict.stderr
     if verdict.returncode or said.strip():
@@ -157,44 +115,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gateway", required=True, type=lambda path: str(pathlib.Path(path).resolve()), help="the turnwise binary")
     options = parser.parse_args()
-    agent = Server(("127.0.0.1", 0), Agent)
-    threading.Thread(target=agent.serve_forever, daemon=True).start()
-    public, admin, prometheus, nobody = (free_address() for _ in range(4))
-    processes = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        policy, scrapes = folder / "gateway.yaml", folder / "prometheus.yml"
-        upstream = "127.0.0.1:%d" % agent.server_address[1]
-        policy.write_text(POLICY.format(public=public, admin=admin, nobody=nobody, agent=upstream))
-        scrapes.write_text(SCRAPES.format(admin=admin))
-        logs = [folder / "gateway.log", folder / "prometheus.log"]
-        commands = [
-            [options.gateway, "serve", "-c", str(policy)],
-            ["prometheus", f"--config.file={scrapes}", f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={prometheus}"],
-        ]
-        try:
-            for command, log in zip(commands, logs):
-                processes.append(subprocess.Popen(command, stdout=log.open("w"), stderr=subprocess.STDOUT, cwd=folder))
-            until("the gateway is ready", lambda: read(f"http://{admin}/-/ready") is not None, logs[0])
+    agent = Server(Agent)
+    public, admin, nobody = (free_address() for _ in range(3))
+    with tempfile.TemporaryDirectory() as folder:
+        policy = pathlib.Path(folder, "gateway.yaml")
+        policy.write_text(POLICY.format(public=public, admin=admin, nobody=nobody, agent=agent.address))
+        with Scraped(options.gateway, policy, admin) as prometheus:
             make_traffic(public, admin)
             check_page(admin)
-            until("Prometheus is ready", lambda: bool(read(f"http://{prometheus}/-/ready")), logs[1])
-            until("the gateway is up in Prometheus", lambda: query(prometheus, "up{job='turnwise'} == 1"), logs[1])
             missing = NAMES
-            deadline = time.monotonic() + 20
-            while missing and time.monotonic() < deadline:
-                missing = [name for name in missing if not query(prometheus, name)]
-                time.sleep(0.5)
-            if missing:
-                sys.exit("Prometheus does not know " + ", ".join(missing))
-            waited = query(prometheus, "histogram_quantile(0.99, sum by (le, queue) (turnwise_queue_wait_seconds_bucket))")
-            assert waited, "a dashboard's first question has no answer"
+
+            def all_are_known() -> bool:
+                nonlocal missing
+                missing = [name for name in missing if not prometheus.query(name)]
+                return not missing
+
+            comes_true(all_are_known, 20, 0.5)
+            require(not missing, "Prometheus does not know", *missing)
+            quantile = "histogram_quantile(0.99, sum by (le, queue) (turnwise_queue_wait_seconds_bucket))"
+            require(prometheus.query(quantile), "a dashboard's first question has no answer")
             print(f"Prometheus has scraped all {len(NAMES)} names")
-        finally:
-            for process in reversed(processes):
-                process.terminate()
-            for process in processes:
-                process.wait(timeout=60)
     return 0
 
 

@@ -8,19 +8,18 @@ at the server, below that the agent's. Exit code 1 when a span hangs elsewhere, 
 
 import argparse
 import asyncio
-import http.server
 import os
 import pathlib
-import socket
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 
 import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from claims import soon
+from processes import free_address, start, start_application, stop, wait_for, wait_for_listener
+from serving import Handler, Server
 
 POLICY = """\
 listen: {public}
@@ -49,38 +48,20 @@ FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"])
 TURNS, SESSIONS = 4, 3
 
 
-def free() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{one.getsockname()[1]}"
-
-
-class Collector(http.server.ThreadingHTTPServer):
+class Collector(Server):
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Taking)
         self.spans: list[tuple[str, Span]] = []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        super().__init__(Taking)
 
 
-class Taking(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Taking(Handler):
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        request = ExportTraceServiceRequest.FromString(body)
+        request = ExportTraceServiceRequest.FromString(self.body())
         for of_resource in request.resource_spans:
             names = [it.value.string_value for it in of_resource.resource.attributes if it.key == "service.name"]
             for of_scope in of_resource.scope_spans:
                 self.server.spans.extend((names[0], span) for span in of_scope.spans)
-        answer = ExportTraceServiceResponse().SerializeToString()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/x-protobuf")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.answer(ExportTraceServiceResponse().SerializeToString(), kind="application/x-protobuf")
 
 
 async def converse(base: str) -> dict[str, str]:
@@ -100,57 +81,35 @@ async def converse(base: str) -> dict[str, str]:
     return parents
 
 
-def until(what: str, holds) -> None:
-    end = time.monotonic() + 30
-    while not holds():
-        if time.monotonic() > end:
-            sys.exit(f"not within 30 s: {what}")
-        time.sleep(0.05)
-
-
-def is_up(address: str) -> bool:
-    host, port = address.split(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=1).close()
-        return True
-    except OSError:
-        return False
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gateway", required=True, type=pathlib.Path, help="the turnwise binary")
     binary = parser.parse_args().gateway.resolve()
     collector = Collector()
-    public, admin, agent = free(), free(), free()
-    environment = {
-        **os.environ,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
-        "OTEL_BSP_SCHEDULE_DELAY": "200",
-    }
-    processes = []
-    with tempfile.TemporaryDirectory() as folder:
-        policy = pathlib.Path(folder, "gateway.yaml")
+    public, admin, agent = free_address(), free_address(), free_address()
+    exports = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{collector.address}", "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        policy, logs = folder / "gateway.yaml", {"agent": folder / "agent.log", "gateway": folder / "gateway.log"}
         policy.write_text(POLICY.format(public=public, admin=admin, agent=agent))
-        pathlib.Path(folder, "traced.py").write_text(AGENT)
+        (folder / "traced.py").write_text(AGENT)
         here = str(pathlib.Path(__file__).parent)
-        uvicorn = [sys.executable, "-m", "uvicorn", "traced:app", "--app-dir", folder, "--port", agent.split(":")[1], "--log-level", "warning"]
+        server = start_application("traced:app", agent, logs["agent"], folder, **exports, OTEL_SERVICE_NAME="agent", PYTHONPATH=here)
+        command = [binary, "serve", "-c", policy, "--log-level", "warn"]
+        gateway = start(command, logs["gateway"], **exports, OTEL_SERVICE_NAME="gateway")
         try:
-            agents = {**environment, "OTEL_SERVICE_NAME": "agent", "PYTHONPATH": here}
-            processes.append(subprocess.Popen(uvicorn, env=agents))
-            gateways = {**environment, "OTEL_SERVICE_NAME": "gateway"}
-            processes.append(subprocess.Popen([binary, "serve", "-c", policy, "--log-level", "warn"], env=gateways))
-            until("both are up", lambda: is_up(agent) and is_up(public))
+            wait_for_listener(agent, server, logs["agent"])
+            wait_for(f"http://{admin}/-/ready", gateway, logs["gateway"])
             parents = asyncio.run(converse(f"http://{public}"))
             # uvicorn ends by the signal itself, and takes what was not sent with it.
-            until("the agent's spans are there", lambda: sum(service == "agent" for service, _ in collector.spans) >= len(parents))
+            soon("the agent's spans are there", lambda: sum(service == "agent" for service, _ in collector.spans) >= len(parents), 30)
         finally:
             # The gateway sends what is left.
-            for process in processes:
-                process.terminate()
-            codes = [process.wait(timeout=30) for process in processes]
-    if codes[1] != 0:
-        sys.exit(f"the gateway ended with {codes[1]}")
+            stop(server)
+            code = stop(gateway)
+            print("".join(log.read_text() for log in logs.values()), end="")
+    if code != 0:
+        sys.exit(f"the gateway ended with {code}")
     judge(collector.spans, parents)
 
 

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+import typing
 
 import h2.config
 import h2.connection
@@ -10,18 +11,11 @@ import h2.errors
 import h2.events
 import h2.exceptions
 
+from claims import Failed, require
+
 from .upstream import reset
 
 TIMEOUT = 30
-
-
-class Failed(Exception):
-    """A row does not hold."""
-
-
-def require(holds: bool, what: str, *evidence: object) -> None:
-    if not holds:
-        raise Failed(" | ".join([what, *map(str, evidence)]))
 
 
 class Answer:
@@ -58,22 +52,34 @@ class Answer:
         return self
 
 
-class Http1:
-    """One connection."""
+class Connection:
+    """What both versions have in common."""
 
-    name = "HTTP/1"
-
-    def __init__(self, address: str, timeout: float = TIMEOUT):
+    def __init__(self, address: str, timeout: float = TIMEOUT, receive_buffer: int = 0):
         host, port = address.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout=timeout)
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(timeout)
+        self.socket.connect((host, int(port)))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.unread = b""
 
-    def __enter__(self) -> "Http1":
+    def __enter__(self) -> typing.Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
+
+    def leave(self) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        reset(self.socket)
+
+
+class Http1(Connection):
+    name = "HTTP/1"
 
     def raw(self, octets: bytes) -> "Http1":
         self.socket.sendall(octets)
@@ -161,27 +167,19 @@ class Http1:
             pass
         return True
 
-    def leave(self) -> None:
-        self.socket.close()
-
-    def reset(self) -> None:
-        reset(self.socket)
-
     def shut(self) -> "Http1":
         """Says that there will be no more, and listens on."""
         self.socket.shutdown(socket.SHUT_WR)
         return self
 
 
-class Http2:
-    """One connection with any number of streams. Nothing is read but in `pump`."""
+class Http2(Connection):
+    """With any number of streams. Nothing is read but in `pump`."""
 
     name = "HTTP/2"
 
     def __init__(self, address: str, timeout: float = TIMEOUT):
-        host, port = address.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout=timeout)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().__init__(address, timeout)
         config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         self.http = h2.connection.H2Connection(config)
         self.http.initiate_connection()
@@ -189,14 +187,7 @@ class Http2:
         self.ended: set[int] = set()
         self.going_away = False
         self.closed = False
-        self.unread = b""
         self.flush()
-
-    def __enter__(self) -> "Http2":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
 
     def flush(self) -> None:
         if octets := self.http.data_to_send():
@@ -279,9 +270,3 @@ class Http2:
 
     def goaway(self) -> None:
         self.socket.sendall(b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + b"\x00" * 8)
-
-    def leave(self) -> None:
-        self.socket.close()
-
-    def reset(self) -> None:
-        reset(self.socket)

@@ -8,9 +8,11 @@ import threading
 import time
 import typing
 
-from .client import Http1, Http2, require
+from claims import comes_true, give_it_a_chance, require, soon
+
+from .client import Http1, Http2
 from .leaving import SESSION
-from .rig import PROMPTLY, Rig, give_it_a_chance, soon
+from .rig import PROMPTLY, Rig
 from .table import Row
 
 EVENTS = {"Accept": "text/event-stream"}
@@ -234,13 +236,7 @@ def stopped_reading(binary: str, wants: int) -> str:
         opened = []
 
         def ask(length: int) -> Http1:
-            client = Http1.__new__(Http1)
-            client.unread = b""
-            client.socket = socket.socket()
-            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.socket.settimeout(20)
-            host, port = rig.public.rsplit(":", 1)
-            client.socket.connect((host, int(port)))
+            client = Http1(rig.public, receive_buffer=4096)
             opened.append(client)
             return client.ask("/large", f"large {length}")
 
@@ -272,12 +268,9 @@ def largest_that_has_ended(rig: Rig, ask: typing.Callable) -> Http1:
     for step in range(200):
         client = ask(200_000 + 30_000 * step)
         rig.begun(step + 1, "/large")
-        deadline = time.monotonic() + 0.5
-        while rig.gateway.metric("turnwise_in_flight_requests") and time.monotonic() < deadline:
-            time.sleep(0.01)
-        if rig.gateway.metric("turnwise_in_flight_requests"):
+        if not comes_true(lambda: rig.gateway.metric("turnwise_in_flight_requests") == 0, 0.5, 0.01):
             client.leave()
-            soon("it is let go", lambda: not rig.gateway.metric("turnwise_in_flight_requests"))
+            soon("it is let go", lambda: rig.gateway.metric("turnwise_in_flight_requests") == 0)
             require(last is not None, "the first was too large")
             return last
         if last:

@@ -5,8 +5,10 @@ import threading
 import time
 import typing
 
-from .client import Answer, Failed, Http1, Http2, require
-from .rig import LIMIT, Rig, give_it_a_chance, soon
+from claims import Failed, give_it_a_chance, require, soon
+
+from .client import Answer, Http1, Http2
+from .rig import LIMIT, Rig
 from .table import Row
 
 SESSION = {"X-Session-Id": "a"}

@@ -10,8 +10,9 @@ import threading
 import time
 import typing
 
-from .client import Failed, require
-from .rig import Rig, soon, status
+from claims import Failed, require, soon
+
+from .rig import Rig, status
 from .table import Row
 
 # Not root, who can read everything.

@@ -6,21 +6,21 @@ import http.client
 import json
 import os
 import pathlib
-import random
-import re
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 import typing
 
-from .client import Failed, Http1, require
+from asking import ask
+from claims import SOON, Failed, give_it_a_chance, require, soon
+from metrics import GAUGES, Sample, restless, samples, total
+from processes import Watched, address_apart
+
+from .client import Http1
 from .upstream import Upstream
 
 LIMIT = 2
-# Far beyond what anything here takes: conditions are waited for, and machines may be slow.
-SOON = 20
 # A drain with nothing to do must have ended by then.
 PROMPTLY = 3
 
@@ -49,40 +49,9 @@ routes:
     session: {{ key: [{{ header: X-Session-Id }}], duplicates: join }}
   - {{ name: all }}
 """
-GAUGES = (
-    "turnwise_in_flight_requests",
-    "turnwise_waiting_requests",
-    "turnwise_queue_bytes",
-    "turnwise_sessions_active",
-    "turnwise_oldest_wait_seconds",
-    "turnwise_oldest_in_flight_seconds",
-)
 
 
-def loopback_address() -> str:
-    """A free port of an address of its own, where no connection that goes out can take it meanwhile."""
-    host = f"127.{random.randint(1, 254)}.{random.randint(0, 254)}.{random.randint(1, 254)}"
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        return "%s:%d" % listener.getsockname()
-
-
-def soon(what: str, condition: typing.Callable[[], typing.Any], within: float = SOON) -> typing.Any:
-    """Waits until something holds."""
-    deadline = time.monotonic() + within
-    while True:
-        if holds := condition():
-            return holds
-        require(time.monotonic() < deadline, f"not within {within} s: {what}")
-        time.sleep(0.01)
-
-
-def give_it_a_chance() -> None:
-    """For what must not happen: long enough that it mostly would."""
-    time.sleep(0.15)
-
-
-class Gateway:
+class Gateway(Watched):
     """The process."""
 
     def __init__(self, rig: "Rig", stderr: typing.Any = None, **options: typing.Any):
@@ -106,27 +75,15 @@ class Gateway:
         return False
 
     def admin(self, path: str, method: str = "GET") -> tuple[int, str]:
-        host, port = self.admin_address.rsplit(":", 1)
-        connection = http.client.HTTPConnection(host, int(port), timeout=SOON)
-        try:
-            connection.request(method, path, headers={"Connection": "close"})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
+        answer = ask(f"http://{self.admin_address}{path}", method)
+        return answer.status, answer.text
 
-    def metrics(self) -> list[tuple[str, dict, float]]:
-        series = []
-        for line in self.admin("/metrics")[1].splitlines():
-            found = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
-            if found:
-                labels = dict(re.findall(r'(\w+)="([^"]*)"', found[2] or ""))
-                series.append((found[1], labels, float(found[3])))
-        return series
+    def metrics(self) -> list[Sample]:
+        return samples(self.admin("/metrics")[1])
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of all series with these labels."""
-        return sum(value for metric, has, value in self.metrics() if metric == name and labels.items() <= has.items())
+        return total(self.metrics(), name, **labels)
 
     def by(self, name: str, label: str) -> collections.Counter:
         sums: collections.Counter = collections.Counter()
@@ -134,19 +91,6 @@ class Gateway:
             if metric == name:
                 sums[labels[label]] += int(value)
         return +sums
-
-    def proc(self, name: str) -> str:
-        return pathlib.Path(f"/proc/{self.process.pid}/{name}").read_text()
-
-    def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def cpu_seconds(self) -> float:
-        fields = self.proc("stat").rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def resident(self) -> int:
-        return int(re.search(r"VmRSS:\s+(\d+)", self.proc("status"))[1]) * 1024
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
@@ -184,7 +128,7 @@ class Rig:
         self.folder = pathlib.Path(self.temporary.name)
         self.folder.chmod(0o755)
         self.upstream = Upstream(behaviours)
-        self.public, self.admin = loopback_address(), loopback_address()
+        self.public, self.admin = address_apart(), address_apart()
         self.policy = self.folder / "policy" / "gateway.yaml"
         self.policy.parent.mkdir()
         words = {"limits": "queue_timeout: 30s", "server": "drain_timeout: 20s", "upstream": "", "session": "", "rate": "1/min"}
@@ -295,16 +239,14 @@ class Rig:
         require(self.upstream.peak == LIMIT, f"{self.upstream.peak} ran at once, not {LIMIT}")
 
     def at_rest(self) -> None:
-        def restless() -> list:
-            return [(name, labels, value) for name, labels, value in self.gateway.metrics() if name in GAUGES and value]
-
         names = {name for name, _, _ in self.gateway.metrics()}
         missing = [gauge for gauge in GAUGES if gauge not in names and not gauge.endswith("_requests")]
         require(not missing, "gauges are missing", missing)
-        try:
-            soon("the gauges are zero", lambda: not restless())
-        except Failed as error:
-            raise Failed(f"{error} | {restless()}") from None
+
+        def left() -> list[Sample]:
+            return restless(self.gateway.metrics())
+
+        soon("the gauges are zero", lambda: not left(), evidence=left)
 
     def counted(self) -> None:
         """That the gateway has counted what the row says, and nothing else but 200."""
@@ -317,10 +259,7 @@ class Rig:
             def found() -> dict:
                 return {name: number for name, number in self.gateway.by(metric, label).items() if name != "200"}
 
-            try:
-                soon(f"{metric} is {expected}", lambda: found() == expected, within=5)
-            except Failed as error:
-                raise Failed(f"{error} | it is {found()}") from None
+            soon(f"{metric} is {expected}", lambda: found() == expected, within=5, evidence=found)
 
     def terminate(self) -> None:
         """Asks it to drain, and sees that it does."""

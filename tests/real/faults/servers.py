@@ -8,8 +8,10 @@ import sys
 import time
 import typing
 
-from .client import Answer, Http1, Http2, require
-from .rig import Rig, soon
+from claims import require, soon
+
+from .client import Answer, Http1, Http2
+from .rig import Rig
 from .table import Row
 from .upstream import CHUNKED, OK, Exchange
 

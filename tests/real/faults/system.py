@@ -12,9 +12,11 @@ import subprocess
 import time
 import typing
 
-from .client import Http1, require
+from claims import require, soon
+
+from .client import Http1
 from .policies import replace
-from .rig import LIMIT, PROMPTLY, Rig, soon
+from .rig import LIMIT, PROMPTLY, Rig
 from .table import Row
 
 # Refused, and told to the log where it says everything.
@@ -165,7 +167,7 @@ def held_bodies_are_bounded(binary: str) -> str:
         rig.codes, rig.reasons = {503: refused}, {"queue_full": refused}
         rig.settle()
         require(held <= 8 * MEBIBYTE, f"{held} octets were held")
-        grown = (most - before) / MEBIBYTE
+        grown = most - before
         require(grown < 40, f"it grew by {grown:.0f} MiB")
         return f"{refused} refused, {held / MEBIBYTE:.0f} MiB held at most, grown by {grown:.0f} MiB"
 
@@ -189,8 +191,9 @@ def streamed_bodies_are_not_held(binary: str) -> str:
             reader.until(b"xxxx")
         clients = [rig.client().ask("/waits", body=b"x" * 60_000, length=16_000_000) for _ in range(50)]
         rig.waiting("place", 50)
+        # Long enough to take what it should leave where it is.
         time.sleep(0.5)
-        grown = (rig.gateway.resident() - before) / MEBIBYTE
+        grown = rig.gateway.resident() - before
         for client in [*clients, *readers]:
             client.reset()
         rig.codes = {499: 50 + LIMIT}
@@ -227,11 +230,16 @@ def drains_at_once(rig: Rig) -> str:
     return "200 served, 100 refused, 2 reloads, exit 0"
 
 
-def log_on_a_full_device(binary: str) -> str:
-    with open("/dev/full", "w") as full, Rig(binary, log_level="debug", stderr=full) as rig:
+def goes_on_whatever_becomes_of_its_log(binary: str, **options: typing.Any) -> str:
+    with Rig(binary, log_level="debug", **options) as rig:
         says_much(rig)
         rig.settle()
         return drains_at_once(rig)
+
+
+def log_on_a_full_device(binary: str) -> str:
+    with open("/dev/full", "w") as full:
+        return goes_on_whatever_becomes_of_its_log(binary, stderr=full)
 
 
 def log_on_a_full_disk(binary: str) -> str:
@@ -241,10 +249,7 @@ def log_on_a_full_disk(binary: str) -> str:
         (rig.folder / "disk").mkdir()
         return ["unshare", "--mount", "sh", "-c", script, str(rig.folder / "disk")]
 
-    with Rig(binary, log_level="debug", wrapper=small) as rig:
-        says_much(rig)
-        rig.settle()
-        return drains_at_once(rig)
+    return goes_on_whatever_becomes_of_its_log(binary, wrapper=small)
 
 
 def log_that_nobody_reads(binary: str, full: bool) -> str:
@@ -260,10 +265,7 @@ def log_that_nobody_reads(binary: str, full: bool) -> str:
                 except BlockingIOError:
                     break
             os.set_blocking(writing, True)
-        with Rig(binary, log_level="debug", stderr=writing) as rig:
-            says_much(rig)
-            rig.settle()
-            return drains_at_once(rig)
+        return goes_on_whatever_becomes_of_its_log(binary, stderr=writing)
     finally:
         os.close(reading)
         os.close(writing)
@@ -273,10 +275,7 @@ def log_whose_reader_has_gone(binary: str) -> str:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        with Rig(binary, log_level="debug", stderr=writing) as rig:
-            says_much(rig)
-            rig.settle()
-            return drains_at_once(rig)
+        return goes_on_whatever_becomes_of_its_log(binary, stderr=writing)
     finally:
         os.close(writing)
 

@@ -5,7 +5,7 @@ import time
 import traceback
 import typing
 
-from .client import Failed
+from claims import Failed
 
 
 class Row(typing.NamedTuple):

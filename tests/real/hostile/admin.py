@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from hostile.client import Client, Nonsense, ask, get
+from hostile.client import Client, Nonsense, ask
 from hostile.gateway import Gateway
 
 POLICY = """\

@@ -158,6 +158,11 @@ class Http2:
         own = self.at(stream)
         return own.ended or own.reset is not None or self.broken()
 
+    def not_over(self, streams, seconds: float) -> int:
+        """Reads until all of these are over; how many are not."""
+        self.pump(lambda: all(map(self.over, streams)), seconds)
+        return sum(not self.over(stream) for stream in streams)
+
     def broken(self) -> bool:
         return self.closed or bool(self.goaway)
 

@@ -379,30 +379,36 @@ def serves(connection: Http2, stream: int) -> list[str]:
     return [f"the next request got {connection.outcome(stream)}"]
 
 
-@flood
-def resets(connect):
-    """rapid reset: 3,000 requests, each reset at once"""
+def with_half_a_head(connect) -> Http2:
+    """A connection on which a header block is begun."""
+    connection = connect()
+    # Its settings are acknowledged first: nothing may stand within a header block.
+    connection.pump(lambda: connection.greeted)
+    connection.send(frame(HEADERS, END_STREAM, 1, block(*pseudo())))
+    return connection
+
+
+def each_reset(connect, cause) -> list[str]:
+    """So many requests on one connection, each with a frame behind it that makes it end at once."""
     connection = connect()
     for stream in range(1, 2 * REQUESTS, 2):
-        if not connection.send(request(stream, path="/slow") + frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL))):
+        if not connection.send(request(stream, path="/slow") + cause(stream)):
             break
         if stream % 400 == 1:
             connection.pump(connection.broken, 0.001)
-    problems = serves(connection, 2 * REQUESTS + 1)
-    return problems
+    return serves(connection, 2 * REQUESTS + 1)
+
+
+@flood
+def resets(connect):
+    """rapid reset: 3,000 requests, each reset at once"""
+    return each_reset(connect, lambda stream: frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL)))
 
 
 @flood
 def induced_resets(connect):
     """made to reset: 3,000 requests, each followed by a frame for which the server must reset it"""
-    connection = connect()
-    for stream in range(1, 2 * REQUESTS, 2):
-        if not connection.send(request(stream, path="/slow") + frame(WINDOW_UPDATE, 0, stream, b"\x7f\xff\xff\xff")):
-            break
-        if stream % 400 == 1:
-            connection.pump(connection.broken, 0.001)
-    problems = serves(connection, 2 * REQUESTS + 1)
-    return problems
+    return each_reset(connect, lambda stream: frame(WINDOW_UPDATE, 0, stream, b"\x7f\xff\xff\xff"))
 
 
 @flood
@@ -413,49 +419,33 @@ def streams(connect):
     for stream in range(1, 4000, 2):
         if not connection.send(request(stream, path="/c", method="POST", end=False)):
             break
-    connection.pump(lambda: connection.broken() or all(connection.over(stream) for stream in range(1, 4000, 2)), 8)
-    left = sum(not connection.over(stream) for stream in range(1, 4000, 2))
-    problems = [f"{left} of 2,000 unfinished requests got no answer"] if left and not connection.broken() else []
-    return problems
+    left = connection.not_over(range(1, 4000, 2), 8)
+    return [f"{left} of 2,000 unfinished requests got no answer"] if left and not connection.broken() else []
 
 
 @flood
 def continuations(connect):
     """CONTINUATION flood: a header block of 64 MiB that does not end"""
-    connection = connect()
-    # Its settings are acknowledged first: nothing may stand within a header block.
-    connection.pump(lambda: connection.greeted)
-    connection.send(frame(HEADERS, END_STREAM, 1, block(*pseudo())))
+    connection = with_half_a_head(connect)
     taken = pour(connection, frame(CONTINUATION, 0, 1, block(("x", "y" * 16_000))), 4000)
-    connection.pump(connection.broken, 5)
-    problems = [] if connection.broken() else [f"took {taken} frames without a word: {connection.outcome()}"]
-    return problems
+    return [] if connection.pump(connection.broken, 5) else [f"took {taken} frames without a word: {connection.outcome()}"]
 
 
 @flood
 def empty_continuations(connect):
     """CONTINUATION flood: 100,000 empty ones"""
-    connection = connect()
-    # Its settings are acknowledged first: nothing may stand within a header block.
-    connection.pump(lambda: connection.greeted)
-    connection.send(frame(HEADERS, END_STREAM, 1, block(*pseudo())))
+    connection = with_half_a_head(connect)
     taken = pour(connection, frame(CONTINUATION, 0, 1), 100_000)
-    connection.pump(connection.broken, 5)
-    problems = [] if connection.broken() else [f"took {taken} frames without a word: {connection.outcome()}"]
-    return problems
+    return [] if connection.pump(connection.broken, 5) else [f"took {taken} frames without a word: {connection.outcome()}"]
 
 
 @flood
 def unfinished_head(connect):
     """a header block that is begun and never continued"""
-    connection = connect()
-    # Its settings are acknowledged first: nothing may stand within a header block.
-    connection.pump(lambda: connection.greeted)
-    connection.send(frame(HEADERS, END_STREAM, 1, block(*pseudo())))
+    connection = with_half_a_head(connect)
     began = time.monotonic()
     connection.pump(lambda: connection.closed or connection.goaway is not None, 12)
-    problems = [] if connection.closed or connection.goaway is not None else [f"held for {time.monotonic() - began:.0f} s: {connection.outcome()}"]
-    return problems
+    return [] if connection.closed or connection.goaway is not None else [f"held for {time.monotonic() - began:.0f} s: {connection.outcome()}"]
 
 
 def pour_blindly(connection: Http2, octets: bytes, times: int) -> None:
@@ -492,8 +482,7 @@ def empty_data(connect):
     connection.send(frame(DATA, END_STREAM, 1))
     connection.pump(connection.over, 10)
     own = connection.at(1)
-    problems = [] if own.status or own.reset is not None or connection.broken() else ["no answer and no refusal"]
-    return problems
+    return [] if own.status or own.reset is not None or connection.broken() else ["no answer and no refusal"]
 
 
 @flood
@@ -501,8 +490,7 @@ def updates(connect):
     """WINDOW_UPDATE flood: 100,000 of one octet"""
     connection = connect()
     pour(connection, frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1"), 100_000)
-    problems = serves(connection, 1)
-    return problems
+    return serves(connection, 1)
 
 
 @flood
@@ -514,8 +502,7 @@ def priorities(connect):
         if connection.broken() or not connection.send(octets):
             break
         connection.pump(connection.broken, 0.0005)
-    problems = serves(connection, 4001)
-    return problems
+    return serves(connection, 4001)
 
 
 @flood
@@ -525,8 +512,7 @@ def closed_streams(connect):
     connection.send(request(1))
     connection.pump(connection.over)
     pour(connection, frame(RST_STREAM, 0, 1, b"\0\0\0\x08"), 50_000)
-    problems = serves(connection, 3)
-    return problems
+    return serves(connection, 3)
 
 
 @flood
@@ -534,8 +520,7 @@ def unknown_frames(connect):
     """unknown frames: 32 MiB of them"""
     connection = connect()
     pour(connection, frame(0xEE, 0, 0, b"x" * 16_000), 2000)
-    problems = serves(connection, 1)
-    return problems
+    return serves(connection, 1)
 
 
 @flood
@@ -546,11 +531,9 @@ def bomb(connect):
     connection.send(frame(HEADERS, BOTH, 1, block(*pseudo()) + stored))
     for stream in range(3, 43, 2):
         connection.send(frame(HEADERS, BOTH, stream, block(*pseudo()) + b"\xbe" * 16_000))
-    connection.pump(lambda: connection.broken() or all(connection.over(stream) for stream in range(1, 43, 2)), 10)
+    connection.not_over(range(1, 43, 2), 10)
     served = [stream for stream in range(3, 43, 2) if connection.at(stream).status == 200]
-    problems = [f"{len(served)} of 20 were served"] if served else []
-    problems += serves(connection, 101)
-    return problems
+    return ([f"{len(served)} of 20 were served"] if served else []) + serves(connection, 101)
 
 
 @flood
@@ -559,8 +542,7 @@ def stalled(connect):
     connection = connect(settings=setting((4, 0)), window=False)
     for stream in range(1, 41, 2):
         connection.send(request(stream, path="/large"))
-    connection.pump(lambda: connection.broken() or all(connection.over(stream) for stream in range(1, 41, 2)), 25)
-    left = sum(not connection.over(stream) for stream in range(1, 41, 2))
+    left = connection.not_over(range(1, 41, 2), 25)
     return [f"{left} of 20 stalled answers were never ended"] if left else []
 
 
@@ -589,7 +571,7 @@ def half_bodies(connect):
     connection = connect()
     for stream in range(1, 49, 2):
         connection.send(request(stream, end=False, method="POST") + frame(DATA, 0, stream, b"x"))
-    connection.pump(lambda: connection.broken() or all(connection.over(stream) for stream in range(1, 49, 2)), 25)
+    connection.not_over(range(1, 49, 2), 25)
     statuses = {connection.at(stream).status for stream in range(1, 49, 2)}
     return [] if statuses <= {408, 503, 429} else [f"statuses {statuses}"]
 
@@ -603,7 +585,7 @@ def many_connections(connect):
     for connection in connections:
         if not connection.pump(lambda: connection.closed or connection.goaway is not None, max(0.1, deadline - time.monotonic())):
             problems = ["connections on which nothing is asked are never ended"]
-        return problems
+    return problems
 
 
 # A flood may cost so much at the most: a machine that does other work too is slow, but a bound that is none is seen.
@@ -629,7 +611,7 @@ def run(gateway, recorder, strict: bool = True) -> tuple[int, int, list[str], li
         return len(CASES) + len(BEGINNINGS), clean, failures, notes
     for name, attack in FLOODS:
         gateway.forget_peak()
-        cpu, memory, began = gateway.cpu(), gateway.resident(), time.monotonic()
+        cpu, memory, began = gateway.cpu_seconds(), gateway.resident(), time.monotonic()
         connections: list[Http2] = []
 
         def connect(**more) -> Http2:
@@ -642,7 +624,7 @@ def run(gateway, recorder, strict: bool = True) -> tuple[int, int, list[str], li
         for connection in connections:
             connection.close()
         problems += gateway.afterwards()
-        cpu, peak = gateway.cpu() - cpu, gateway.peak() - memory
+        cpu, peak = gateway.cpu_seconds() - cpu, gateway.peak() - memory
         notes.append(f"{name}: {cpu:.2f} s of CPU, {peak:+.1f} MiB at its peak, {time.monotonic() - began:.1f} s; {outcome}; {len(recorder.heads)} reached the upstream")
         if cpu > MOST_CPU:
             problems.append(f"cost {cpu:.1f} s of CPU")

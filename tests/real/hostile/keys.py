@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.parse
 
+from claims import comes_true
 from hostile.client import Answer, Client, Nonsense, ask, get
 from hostile.gateway import Gateway
 
@@ -220,9 +221,8 @@ def hostile(gateway, recorder) -> list[tuple[str, list[str]]]:
         else:
             recorder.wait(lambda it: len(it.heads) > before)
             waiter.send(get("/waiting/next", f"X-Session-Id: {key}\r\n"))
-            deadline = time.monotonic() + 10
-            while gateway.sum("turnwise_waiting_requests") != 1 and time.monotonic() < deadline:
-                time.sleep(0.01)
+            if not comes_true(lambda: gateway.sum("turnwise_waiting_requests") == 1, 10):
+                problems.append("the second does not wait")
             own = key.encode("latin-1").decode()
             listed = json.loads(gateway.ask_admin("/sessions").body)
             if len(listed) != 1 or listed[0]["key"].lstrip("=") != own.lstrip("="):
@@ -377,11 +377,8 @@ def many(binary: str, folder: pathlib.Path, count: int) -> tuple[list[tuple[str,
         took = time.monotonic() - began
         problems = [] if counts == {b"200": count} else [f"statuses {counts}"]
         problems += gateway.afterwards()
-        deadline = time.monotonic() + 20
-        while gateway.sum("turnwise_rate_limit_keys") and time.monotonic() < deadline:
-            time.sleep(0.2)
-        if left := gateway.sum("turnwise_rate_limit_keys"):
-            problems.append(f"{left:g} rate-limit keys are left")
+        if not comes_true(lambda: gateway.sum("turnwise_rate_limit_keys") == 0, 20, 0.2):
+            problems.append(f"{gateway.sum('turnwise_rate_limit_keys'):g} rate-limit keys are left")
         if gateway.peak() - memory > 256:
             problems.append(f"took {gateway.peak() - memory:.0f} MiB")
         notes.append(f"{count:,} session keys over 16 connections: {took:.1f} s, {gateway.peak() - memory:+.0f} MiB at the peak, {gateway.resident() - memory:+.0f} MiB after it")
@@ -389,12 +386,12 @@ def many(binary: str, folder: pathlib.Path, count: int) -> tuple[list[tuple[str,
         results.append((f"{count} keys", problems))
 
         gateway = Gateway(binary, folder, "table", TABLE, upstream)
-        cpu = [gateway.cpu()]
+        cpu = [gateway.cpu_seconds()]
         half = 8000
         counts = ride(gateway.public, (hashlib.sha256(b"%d" % number).hexdigest()[:28].encode() for number in range(half)))
-        cpu.append(gateway.cpu())
+        cpu.append(gateway.cpu_seconds())
         colliders = ride(gateway.public, colliding(half))
-        cpu.append(gateway.cpu())
+        cpu.append(gateway.cpu_seconds())
         usual, flooded = cpu[1] - cpu[0], cpu[2] - cpu[1]
         problems = [] if counts == colliders == {b"200": half} else [f"statuses {counts} and {colliders}"]
         # Each key would be compared with half of those before it: hundreds of times the work, not some.

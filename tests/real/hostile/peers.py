@@ -3,10 +3,8 @@
 import os
 import pathlib
 import shutil
-import socket
-import time
 
-from drive import free_address, start, stop
+from processes import free_address, start, stop, wait_for_listener
 
 HERE = pathlib.Path(__file__).parent
 
@@ -25,21 +23,13 @@ class Peer:
         program = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")
         if program is None:
             raise SystemExit(f"{name} is not installed")
-        command = [program, "-db", "-f", str(own)] if name == "haproxy" else [program, "-c", str(own), "-p", str(folder)]
-        self.process = start(command, folder / f"{name}.log", dict(os.environ))
+        command = [program, "-db", "-f", own] if name == "haproxy" else [program, "-c", own, "-p", folder]
+        log = folder / f"{name}.log"
+        self.process = start(command, log)
         if name == "haproxy":
             # It tells the versions apart itself.
             self.http2 = self.public
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                host, port = self.public.rsplit(":", 1)
-                socket.create_connection((host, int(port)), timeout=1).close()
-                return
-            except OSError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise SystemExit(f"{name} does not start:\n{(folder / f'{name}.log').read_text()}")
-                time.sleep(0.05)
+        wait_for_listener(self.public, self.process, log)
 
     def close(self) -> None:
         stop(self.process)

@@ -10,6 +10,8 @@ import socket
 import threading
 import time
 
+from claims import comes_true
+
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 # RFC 3986: what may stand in a path or a query, and nothing else.
 TARGET = re.compile(rb"(?:\*|/[!$&'()*+,./0-9:;=?@A-Z\\_a-z~%|^`{}\"<>\[\]-]*)\Z")
@@ -272,12 +274,7 @@ class Recorder:
         return requests, problems
 
     def wait(self, what, seconds: float = 20) -> bool:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if what(self):
-                return True
-            time.sleep(0.005)
-        return False
+        return bool(comes_true(lambda: what(self), seconds, 0.005))
 
     def close(self) -> None:
         self.listener.close()
