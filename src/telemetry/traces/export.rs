@@ -2,8 +2,8 @@
 //!
 //! A request never waits for a collector: where the queue is full its spans are dropped and counted.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TracerProvider;
@@ -44,7 +44,7 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 /// Spans of the batch under way that the collector has not taken although it took the batch.
 static REJECTED: AtomicU64 = AtomicU64::new(0);
 /// Why the last try to send a batch failed: the library tells of each "network error" alike.
-static CAUSE: Mutex<Option<String>> = parking_lot::const_mutex(None);
+static CAUSE: LazyLock<Mutex<Option<String>>> = LazyLock::new(Mutex::default);
 
 /// Notes that the collector took a batch but for so many spans of it, and why. For whoever speaks with it.
 pub fn rejected(spans: u64, why: &str) {
