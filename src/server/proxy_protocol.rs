@@ -63,7 +63,8 @@ async fn line(socket: &mut TcpStream, octets: &mut Vec<u8>) -> io::Result<()> {
         let take = memchr::memchr(b'\n', &ahead[..seen]).map_or(seen, |end| end + 1);
         more(socket, octets, octets.len() + take).await?;
     }
-    Ok(())
+    // The library takes half of it where the address is unknown.
+    if octets.ends_with(b"\r\n") { Ok(()) } else { Err(unsound("its line does not end with CR and LF")) }
 }
 
 /// Whom a whole header names, as in [`header`].

@@ -55,13 +55,8 @@ fn binary(octets: &[u8]) -> Read {
         return None;
     }
     match fixed[12] & 15 {
-        // Whatever follows it is to be passed over. The gateway wants it to be sound nevertheless.
-        0 if fixed[13] == 0 => return Some((None, length)),
-        0 => {
-            let known = fixed[13] >> 4 < 4 && fixed[13] & 15 < 3;
-            let needed = [0, 12, 36, 216][usize::from(fixed[13] >> 4) % 4];
-            return Some((None, length)).filter(|_| known && rest.len() >= needed);
-        }
+        // Whatever follows it is to be passed over, the family included.
+        0 => return Some((None, length)),
         1 => {}
         _ => return None,
     }
