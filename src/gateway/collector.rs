@@ -33,7 +33,8 @@ pub fn start() -> Result<Option<Traces>, String> {
     let environment: Environment<'_> = &|name| std::env::var(name).ok();
     let Wanted::Export(wanted) = Wanted::read(environment)? else { return Ok(None) };
     let identity = wanted.identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
-    let tls = Arc::new(tls::to_collector(wanted.ca.as_deref(), identity)?);
+    // The authorities of the system are of no interest where they vouch for nobody.
+    let tls = wanted.encrypted.then(|| tls::to_collector(wanted.ca.as_deref(), identity)).transpose()?.map(Arc::new);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("traces cannot be started: {error}"))?;
     let traces = traces::start(Collector { runtime, tls, timeout: wanted.timeout }, &wanted, environment)?;
@@ -44,7 +45,8 @@ pub fn start() -> Result<Option<Traces>, String> {
 #[derive(Debug)]
 struct Collector {
     runtime: Runtime,
-    tls: Arc<ClientConfig>,
+    /// `None`: it is spoken with in the clear.
+    tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
 }
 
@@ -87,7 +89,7 @@ fn causes(error: &dyn std::error::Error) -> String {
     })
 }
 
-async fn send(request: Request<Bytes>, tls: Arc<ClientConfig>) -> Result<Response<Bytes>, HttpError> {
+async fn send(request: Request<Bytes>, tls: Option<Arc<ClientConfig>>) -> Result<Response<Bytes>, HttpError> {
     let (mut head, body) = request.into_parts();
     let stream = connect(&head.uri, tls).await?;
     let authority = head.uri.authority().ok_or("the endpoint has no host")?;
@@ -118,14 +120,11 @@ async fn send(request: Request<Bytes>, tls: Arc<ClientConfig>) -> Result<Respons
     }
 }
 
-async fn connect(uri: &Uri, tls: Arc<ClientConfig>) -> io::Result<Box<dyn Stream>> {
+async fn connect(uri: &Uri, tls: Option<Arc<ClientConfig>>) -> io::Result<Box<dyn Stream>> {
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let encrypted = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+    let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
     let stream = Tcp.dial(host, port).await?;
-    if !encrypted {
-        return Ok(stream);
-    }
+    let Some(tls) = tls else { return Ok(stream) };
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     Ok(Box::new(TlsConnector::from(tls).connect(name, stream).await?))
 }

@@ -332,7 +332,7 @@ fn an_environment_that_is_not_understood_stops_the_start() {
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "nowhere.pem"),
         ("OTEL_TRACES_SAMPLER", "sometimes"),
     ] {
-        let here = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+        let here = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:4318");
         let output = turnwise_in(folder.path(), &["serve"], &[here, (name, value)]);
         assert_eq!(output.code, 1, "{name}: {}", output.all());
         assert!(output.stderr.starts_with("turnwise: ") && output.stderr.contains(value), "{}", output.stderr);

@@ -18,6 +18,8 @@ pub struct Collector {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// How long a batch may take.
     pub timeout: Duration,
+    /// It is spoken with under TLS.
+    pub encrypted: bool,
     /// What else stands in its requests.
     pub fields: HashMap<String, String>,
 }
@@ -88,6 +90,7 @@ impl Wanted {
             None if endpoint.is_none() => return Ok(Self::Nothing),
             None => {}
         }
+        let encrypted = endpoint.as_ref().is_some_and(|(_, url)| url.starts_with("https:"));
         if let Some((name, url)) = endpoint {
             // Whoever writes a password there had better not find it in a log.
             if url.contains('@') {
@@ -131,7 +134,7 @@ impl Wanted {
             (None, None) => None,
             _ => return Err("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and …_CLIENT_KEY go together".to_owned()),
         };
-        Ok(Self::Export(Collector { ca: file("CERTIFICATE"), identity, timeout, fields }))
+        Ok(Self::Export(Collector { ca: file("CERTIFICATE"), identity, timeout, encrypted, fields }))
     }
 }
 

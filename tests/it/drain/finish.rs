@@ -1,3 +1,4 @@
+use crate::harness::wait::soon;
 use crate::harness::{Gateway, Recorder, eventually, get, http2, post};
 
 #[test]
@@ -85,13 +86,9 @@ fn streams_of_http_2_finish_behind_a_goaway() {
     http2::run(async {
         let mut sender = http2::connect(gateway.address).await;
         let running = tokio::spawn(sender.send_request(http2::post("/running", &[("x-do", "hold")], "")));
-        while upstream.count() == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        soon("it runs", || upstream.count() > 0).await;
         gateway.signal("TERM");
-        while std::net::TcpStream::connect(gateway.address).is_ok() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        soon("the listener is closed", || std::net::TcpStream::connect(gateway.address).is_err()).await;
         upstream.open();
         let answer = running.await.expect("a task").expect("an answer");
         assert_eq!(http2::whole(answer).await.0.as_u16(), 200);

@@ -13,6 +13,15 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// As [`eventually`], for tests that drive a connection meanwhile.
+pub async fn soon(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < BOUND, "not within {BOUND:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// As [`eventually`], with the answer instead of a failure.
 pub fn within(bound: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let started = Instant::now();

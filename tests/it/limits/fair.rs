@@ -1,5 +1,6 @@
 //! Free places go round the clients, not round their requests.
 
+use crate::harness::wait::soon;
 use crate::harness::{Gateway, Recorder, get, http2};
 
 #[test]
@@ -87,9 +88,7 @@ fn one_http_2_connection_with_200_streams_starves_nobody() {
         let mut sender = http2::connect(gateway.address).await;
         let greedy: Vec<_> = (0..200).map(|_| sender.send_request(http2::post("/greedy", &[], ""))).collect();
         let greedy: Vec<_> = greedy.into_iter().map(tokio::spawn).collect();
-        while gateway.json("/status")["limits"]["waiting"] != 200 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        soon("all 200 wait", || gateway.json("/status")["limits"]["waiting"] == 200).await;
         let mut modest = gateway.connect_from(2);
         modest.ask(&get("/modest"));
         gateway.wait_for_place(201);

@@ -22,20 +22,3 @@ fn the_higher_class_goes_first_and_within_a_class_who_came_first() {
     }
     assert_eq!(upstream.targets(), ["/0", "/high/1", "/high/2", "/normal/1", "/normal/2", "/low/1", "/low/2"]);
 }
-
-#[test]
-fn who_waits_long_rises() {
-    let upstream = Recorder::start();
-    let gateway = Gateway::with(&upstream, CLASSES);
-    let mut running = gateway.begin(&get("/0").making("hold"));
-    upstream.wait_seen(1);
-    let mut line = super::in_line(&gateway, 0, &[get("/low/1")]);
-    std::thread::sleep(std::time::Duration::from_millis(10_500)); // one class every 10 s
-    line.extend(super::in_line(&gateway, 1, &[get("/low/2"), get("/normal/1")]));
-    upstream.open();
-    running.response().assert_ok();
-    for connection in &mut line {
-        connection.response().assert_ok();
-    }
-    assert_eq!(upstream.targets(), ["/0", "/low/1", "/normal/1", "/low/2"]);
-}

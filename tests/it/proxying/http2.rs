@@ -1,5 +1,6 @@
 use std::sync::atomic::Ordering;
 
+use crate::harness::wait::soon;
 use crate::harness::{Gateway, Recorder, get, http2, post};
 
 #[test]
@@ -64,14 +65,10 @@ fn a_stream_that_is_reset_while_it_waits_is_forgotten() {
     http2::run(async {
         let mut sender = http2::connect(gateway.address).await;
         let waiting = tokio::spawn(sender.send_request(http2::post("/gone", &[], "")));
-        while gateway.json("/status")["limits"]["waiting"] != 1 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        soon("it waits", || gateway.json("/status")["limits"]["waiting"] == 1).await;
         waiting.abort();
         let _ = waiting.await;
-        while gateway.json("/status")["limits"]["waiting"] != 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        soon("it is forgotten", || gateway.json("/status")["limits"]["waiting"] == 0).await;
     });
     upstream.open();
     running.response().assert_ok();

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 
+use crate::harness::wait::soon;
 use crate::harness::{Gateway, Recorder, get, http2};
 
 /// More than a client may send ahead on one stream.
@@ -28,9 +29,7 @@ fn uploads_that_wait_do_not_keep_back_the_one_that_has_its_turn() {
     http2::run(async {
         let mut sender = http2::connect(gateway.address).await;
         let waiting: Vec<_> = (0..8).map(|_| tokio::spawn(sender.send_request(upload("a")))).collect();
-        while gateway.json("/status")["sessions"]["waiting"] != 8 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        soon("all 8 wait", || gateway.json("/status")["sessions"]["waiting"] == 8).await;
         tokio::time::sleep(Duration::from_millis(300)).await; // they send what they may
         let other = sender.send_request(upload("b")).await.expect("an answer");
         assert_eq!(http2::whole(other).await.0.as_u16(), 200);

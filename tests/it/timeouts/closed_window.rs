@@ -1,10 +1,9 @@
-use std::time::Duration;
-
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
+use crate::harness::wait::soon;
 use crate::harness::{Gateway, Recorder, http2};
 
 const SHORT: &str = "server: { keep_alive_timeout: 400ms }\ndefaults: { timeouts: { idle: 400ms } }\n";
@@ -26,9 +25,7 @@ fn a_client_that_takes_no_answer_does_not_keep_its_connection() {
         let mut sender = connect(gateway.address).await;
         let answer = sender.send_request(http2::post("/", &[], "")).await.expect("a head");
         assert_eq!(answer.status().as_u16(), 200);
-        while gateway.metric("turnwise_connections", &[]) != 0.0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        soon("no connection is left", || gateway.metric("turnwise_connections", &[]) == 0.0).await;
         drop((sender, answer));
     });
 }
