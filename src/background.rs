@@ -16,7 +16,7 @@
 pub mod job;
 mod operate;
 pub mod prefer;
-mod record;
+pub mod record;
 pub mod retry;
 mod schedule;
 mod store;
@@ -138,8 +138,8 @@ impl Jobs {
         let mut table = Table::new(settings.clone());
         for (seq, octets) in found {
             match Record::read(&octets) {
-                Ok(record) => table.load(seq, record),
-                Err(error) => return Err(format!("job {seq}: {error}")),
+                Ok(record) if seq < Seq::MAX => table.load(seq, record),
+                _ => return Err(format!("job {seq}: {}", record::Unreadable)),
             }
         }
         let waiting = table.open_jobs();

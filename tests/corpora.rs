@@ -29,10 +29,10 @@ macro_rules! corpora {
     )*};
 }
 
-corpora!(answers fields form head json_pointer policy proxy_protocol whole);
+corpora!(answers fields form head job_records json_pointer policy proxy_protocol whole);
 
 #[test]
 fn every_corpus_is_replayed() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
-    assert_eq!(folder.read_dir().expect("corpora").count(), 8);
+    assert_eq!(folder.read_dir().expect("corpora").count(), 9);
 }

@@ -1,7 +1,8 @@
 //! How jobs are written down.
 //!
 //! Numbers are big-endian, texts stand behind their length, and the first octet says in which form the rest is. A form
-//! that a release has written is read by every later one.
+//! that a release has written is read by every later one. What no release can have written is not read: a record that is
+//! half right would be a job that runs twice, or never.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -13,6 +14,12 @@ use super::job::{Answer, JobId, Owner, Request, Status};
 
 /// The form that is written.
 const FORM: u8 = 1;
+/// Octets of a request or an answer: more than the file takes for one value (3 GiB).
+const LONGEST: u64 = u32::MAX as u64;
+/// Tries of a job: more than a policy may allow.
+const MOST_ATTEMPTS: u64 = 1 << 20;
+/// The last millisecond of the year 9999, after which RFC 3339 has no times.
+const LATEST: u64 = 253_402_300_799_999;
 
 /// All of a job but its request and its answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +75,8 @@ impl Record {
         out.number(self.attempts.into());
         out.octets(&[self.status as u8]);
         out.number(self.due);
-        out.number(self.ended.unwrap_or(0));
+        // A clock that was never set says zero.
+        out.number(self.ended.map_or(0, |at| at.max(1)));
         out.maybe(self.error.as_ref().map(|error| error.as_bytes()));
         out.0
     }
@@ -80,21 +88,22 @@ impl Record {
         let record = Self {
             id: JobId(from.array()?),
             owner: Owner(from.array()?),
-            created: from.number()?,
+            created: from.at_most(LATEST)?,
             route: from.string()?.into(),
             upstream: from.string()?.into(),
             method: Method::from_bytes(from.text()?).map_err(|_| Unreadable)?,
             lane: from.maybe()?.map(|lane| utf8(lane).map(Arc::from)).transpose()?,
             width: from.number()?.try_into().map_err(|_| Unreadable)?,
-            request_len: from.number()?,
-            answer_len: Some(from.number()?).filter(|length| *length != u64::MAX),
-            attempts: from.number()?.try_into().map_err(|_| Unreadable)?,
+            request_len: from.at_most(LONGEST)?,
+            answer_len: from.length()?,
+            attempts: from.at_most(MOST_ATTEMPTS)?.try_into().map_err(|_| Unreadable)?,
             status: status(from.array::<1>()?[0])?,
-            due: from.number()?,
-            ended: Some(from.number()?).filter(|at| *at > 0),
+            due: from.at_most(LATEST)?,
+            ended: Some(from.at_most(LATEST)?).filter(|at| *at > 0),
             error: from.maybe()?.map(|error| utf8(error).map(Arc::from)).transpose()?,
         };
-        from.end(record)
+        let holds = record.status != Status::Running && record.ended.is_some() == record.status.has_ended();
+        if holds { from.end(record) } else { Err(Unreadable) }
     }
 }
 
@@ -126,9 +135,9 @@ impl Request {
         Ok(Self {
             method,
             uri,
-            version: version_from(version),
-            peer_trusted: peer_trusted == 1,
-            encrypted: encrypted == 1,
+            version: version_from(version)?,
+            peer_trusted: flag(peer_trusted)?,
+            encrypted: flag(encrypted)?,
             client: Ipv6Addr::from(from.array::<16>()?).to_canonical(),
             peer: Ipv6Addr::from(from.array::<16>()?).to_canonical(),
             headers: from.fields()?,
@@ -169,11 +178,20 @@ fn version_to(version: Version) -> u8 {
     }
 }
 
-fn version_from(number: u8) -> Version {
+fn version_from(number: u8) -> Result<Version, Unreadable> {
     match number {
-        10 => Version::HTTP_10,
-        20 => Version::HTTP_2,
-        _ => Version::HTTP_11,
+        10 => Ok(Version::HTTP_10),
+        11 => Ok(Version::HTTP_11),
+        20 => Ok(Version::HTTP_2),
+        _ => Err(Unreadable),
+    }
+}
+
+fn flag(octet: u8) -> Result<bool, Unreadable> {
+    match octet {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Unreadable),
     }
 }
 
@@ -248,6 +266,19 @@ impl<'a> Reader<'a> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
+    fn at_most(&mut self, most: u64) -> Result<u64, Unreadable> {
+        self.number().and_then(|number| if number <= most { Ok(number) } else { Err(Unreadable) })
+    }
+
+    /// The length of what may not be there.
+    fn length(&mut self) -> Result<Option<u64>, Unreadable> {
+        match self.number()? {
+            u64::MAX => Ok(None),
+            length if length <= LONGEST => Ok(Some(length)),
+            _ => Err(Unreadable),
+        }
+    }
+
     fn count(&mut self) -> Result<usize, Unreadable> {
         Ok(u32::from_be_bytes(self.array()?) as usize)
     }
@@ -262,7 +293,8 @@ impl<'a> Reader<'a> {
     }
 
     fn maybe(&mut self) -> Result<Option<&'a [u8]>, Unreadable> {
-        Ok(if self.array::<1>()? == [1] { Some(self.text()?) } else { None })
+        let [there] = self.array()?;
+        flag(there)?.then(|| self.text()).transpose()
     }
 
     fn fields(&mut self) -> Result<HeaderMap, Unreadable> {
@@ -300,7 +332,7 @@ mod tests {
             request_len: numbers[1],
             answer_len: Some(numbers[2]).filter(|length| length % 2 == 0),
             attempts: 7,
-            status: Status::Retrying,
+            status: if numbers[1] == 0 { Status::Retrying } else { Status::Failed },
             due: numbers[2],
             ended: Some(numbers[1]).filter(|at| *at > 0),
             error: error.map(Arc::from),
@@ -344,7 +376,7 @@ mod tests {
             error: Option<String>, lane: Option<String>, numbers: [u64; 3], body: Vec<u8>, status in 100_u16..1000,
             fields in proptest::collection::vec(("[a-z-]{1,9}", "[ -~]{0,20}"), 0..9), v4: u32, v6: u128,
         ) {
-            let numbers = numbers.map(|number| number & i64::MAX as u64);
+            let numbers = numbers.map(|number| number & u64::from(u32::MAX));
             let record = record(error.as_deref(), lane.as_deref(), numbers);
             prop_assert_eq!(Record::read(&record.write()), Ok(record));
             let headers: HeaderMap = fields
@@ -370,6 +402,20 @@ mod tests {
             let answer = Answer { status: StatusCode::from_u16(status).expect("a code"), headers, body: body.into() };
             let again = Answer::read(&answer.write()).expect("what was written");
             prop_assert_eq!(format!("{:?}", again), format!("{:?}", answer));
+        }
+
+        #[test]
+        fn what_no_release_has_written_is_not_read(number in 1_u64.., place in 0_usize..5) {
+            let good = record(None, None, [1, 0, 3]);
+            prop_assert_eq!(Record::read(&good.write()), Ok(good.clone()));
+            let bad = match place {
+                0 => Record { request_len: u64::from(u32::MAX) + number.min(1 << 40), ..good },
+                1 => Record { created: LATEST + number.min(1 << 40), ..good },
+                2 => Record { status: Status::Running, ..good },
+                3 => Record { status: Status::Succeeded, ..good },
+                _ => Record { ended: Some(number.min(LATEST)), ..good },
+            };
+            prop_assert_eq!(Record::read(&bad.write()), Err(Unreadable));
         }
 
         #[test]

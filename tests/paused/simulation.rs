@@ -16,7 +16,7 @@ use crate::harness::{Asked, Door, House, later, paused, settle};
 const SEED: &str = "TURNWISE_SEED";
 /// How many runs there are, from 0 on; fewer where the test is one of many.
 const SEEDS: &str = "TURNWISE_SEEDS";
-const FEW: u64 = 2000;
+const FEW: u64 = 500;
 /// Runs that once failed, whatever they found.
 const REGRESSIONS: &[u64] = &[];
 const THREADS: usize = 4;
