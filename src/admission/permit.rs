@@ -25,6 +25,7 @@ pub struct Permit {
     turn: Option<SessionTurn>,
     /// Holds place and turn in its stead where others may be nested in it.
     nest: Option<Arc<Nest>>,
+    has_gone_back: bool,
     _on_the_roll: Option<RollEntry>,
 }
 
@@ -46,7 +47,8 @@ impl Permit {
         if place.is_some() {
             exchange.hold_place(true);
         }
-        Self { exchange, gates, tokens, since: time::now(), place, turn, nest, _on_the_roll: on_the_roll }
+        let since = time::now();
+        Self { exchange, gates, tokens, since, place, turn, nest, has_gone_back: false, _on_the_roll: on_the_roll }
     }
 
     #[must_use]
@@ -87,17 +89,29 @@ impl Permit {
     pub fn give_tokens_back(&mut self) {
         self.tokens.give_back(&self.gates);
     }
-}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
+    /// Gives place and turn back, and says whether the turn went to one who waited for it.
+    pub fn give_back(mut self) -> bool {
+        self.go_back()
+    }
+
+    fn go_back(&mut self) -> bool {
+        self.has_gone_back = true;
         self.gates.metrics.in_flight.dec();
         self.gates.pace.permit_came_back(self.since, time::now());
         if let Some(place) = self.place.take() {
             drop(place);
             self.exchange.hold_place(false);
         }
-        drop(self.turn.take());
+        self.turn.take().is_some_and(SessionTurn::pass_on)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.has_gone_back {
+            self.go_back();
+        }
         // The last of all that are nested in one another gives their place and turn back.
         drop(self.nest.take());
     }

@@ -205,7 +205,7 @@ where
         }
         drop(shard);
         put_out.into_iter().filter_map(|member| member.waker).for_each(Waker::wake);
-        Ok((Turn { lanes: self.clone(), hash, lane, ticket, granted }, before))
+        Ok((Turn { lanes: self.clone(), hash, lane, ticket, granted, has_left: false }, before))
     }
 
     fn make_way(&self, lane: &mut Lane<Member<M>>, newcomer: Newcomer, put_out: &mut Vec<Member<M>>) -> Before<M> {
@@ -290,12 +290,13 @@ impl<K, M> Lanes<K, M> {
         }
     }
 
-    fn leave(&self, hash: u64, id: u64, ticket: Ticket) {
+    /// Whether one who waited has a turn now.
+    fn leave(&self, hash: u64, id: u64, ticket: Ticket) -> bool {
         let mut woken = Vec::new();
         let mut shard = self.shard(hash).lock();
         let Some(Keyed { lane, .. }) = shard.find(hash, id) else {
             // It was put out, and those who came after it have gone.
-            return;
+            return false;
         };
         let waiting = lane.waiting();
         lane.leave(ticket);
@@ -308,7 +309,9 @@ impl<K, M> Lanes<K, M> {
             self.keys.give_back(1);
         }
         drop(shard);
+        let passed_on = !woken.is_empty();
         woken.into_iter().for_each(Waker::wake);
+        passed_on
     }
 }
 
@@ -321,9 +324,16 @@ pub struct Turn<K, M> {
     lane: u64,
     ticket: Ticket,
     granted: bool,
+    has_left: bool,
 }
 
 impl<K, M> Turn<K, M> {
+    /// Gives up the place or the turn, and says whether that gave a turn to one who waited for it.
+    pub fn pass_on(mut self) -> bool {
+        self.has_left = true;
+        self.lanes.leave(self.hash, self.lane, self.ticket)
+    }
+
     /// Whether the turn has come, as far as this value has been told.
     #[must_use]
     pub fn is_granted(&self) -> bool {
@@ -362,7 +372,9 @@ impl<K, M> Turn<K, M> {
 
 impl<K, M> Drop for Turn<K, M> {
     fn drop(&mut self) {
-        self.lanes.leave(self.hash, self.lane, self.ticket);
+        if !self.has_left {
+            self.lanes.leave(self.hash, self.lane, self.ticket);
+        }
     }
 }
 

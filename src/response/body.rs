@@ -49,6 +49,11 @@ impl ProxyBody {
     pub fn own(body: Bytes) -> Self {
         Self::Own((!body.is_empty()).then_some(body))
     }
+
+    /// Whether its end gave the turn to one who waited for it. True once.
+    pub fn take_passed_on(&mut self) -> bool {
+        if let Self::Guarded(body) = self { std::mem::take(&mut body.passed_on) } else { false }
+    }
 }
 
 /// Why a body ends before its end. The connection is cut then (HTTP/1.1), or the stream reset (HTTP/2).
@@ -107,6 +112,8 @@ pub struct GuardedBody {
     unsent: bool,
     /// Why it is to be cut with the next step.
     due: Option<BodyCut>,
+    /// Its end gave the turn to one who waited for it.
+    passed_on: bool,
 }
 
 #[derive(Debug)]
@@ -138,6 +145,7 @@ impl GuardedBody {
             owed_since: None,
             unsent: true,
             due: None,
+            passed_on: false,
         }))
     }
 
@@ -146,7 +154,7 @@ impl GuardedBody {
             drop(answer);
             // The last piece must be taken as well, for the stream's sake: nothing else is held for it.
             permit.exchange().handed_piece();
-            drop(permit);
+            self.passed_on = permit.give_back();
             ending.answered(self.status);
         }
     }

@@ -44,6 +44,8 @@ pub struct Connection {
     blocked_since: Moment,
     /// Everything that hyper has written was taken by the socket.
     flushed: Flag,
+    /// What hyper has to write waits until others have been polled.
+    gives_way: Flag,
     /// Whether hyper waits for the socket to have more; it would then notice an end by itself.
     reading: Flag,
     /// Whether all octets that were read belong to requests that are complete.
@@ -98,6 +100,7 @@ impl Connection {
             probed: Flag::default(),
             blocked_since: Moment::default(),
             flushed: Flag::new(true),
+            gives_way: Flag::default(),
             reading: Flag::default(),
             between_requests: Flag::default(),
             sent_ahead: Count::default(),
@@ -169,6 +172,16 @@ impl Connection {
         }
     }
 
+    /// Whether the next write is to wait until those have been polled who were woken before it. True once.
+    pub fn gives_way(&self) -> bool {
+        let gives_way = self.gives_way.get();
+        if gives_way {
+            self.gives_way.set(false);
+            self.flushed.set(false);
+        }
+        gives_way
+    }
+
     pub fn flushed(&self) {
         self.flushed.set(true);
         self.blocked_since.clear();
@@ -198,6 +211,12 @@ impl Connection {
         // A head that was not seen to end is one that was lost sight of.
         let verdict = self.verdicts.pop().unwrap_or(Some(LOST));
         (InExchange(self.clone()), verdict)
+    }
+
+    /// Has the next write wait until those have been polled who were woken before it: the next turn of a session begins at
+    /// the server before the last octets of this one have gone out to its client.
+    pub fn give_way(&self) {
+        self.gives_way.set(true);
     }
 
     pub fn answering(&self, how: Answering) {

@@ -158,6 +158,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             this.connection.skipped_ahead();
             return Poll::Ready(Ok(skipped));
         }
+        if this.connection.gives_way() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let wrote = Pin::new(&mut this.socket).poll_write(cx, octets);
         this.connection.wrote(wrote.is_pending());
         wrote
@@ -173,6 +177,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             return self.poll_write(cx, first);
         }
         let this = &mut *self;
+        if this.connection.gives_way() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let wrote = Pin::new(&mut this.socket).poll_write_vectored(cx, pieces);
         this.connection.wrote(wrote.is_pending());
         wrote

@@ -97,7 +97,7 @@ impl Future for Answered {
         let answer = answer.expect("hyper polls no future that was ready");
         let in_exchange = this.in_exchange.take().expect("it is taken with the answer");
         in_exchange.connection().answering(how(*this.version, &answer));
-        Poll::Ready(Ok(answer.map(|body| ConnectionBody { body, _in_exchange: in_exchange })))
+        Poll::Ready(Ok(answer.map(|body| ConnectionBody { body, in_exchange })))
     }
 }
 
@@ -123,7 +123,7 @@ fn how(version: Version, answer: &Response<ProxyBody>) -> Answering {
 #[derive(Debug)]
 pub(super) struct ConnectionBody {
     body: ProxyBody,
-    _in_exchange: InExchange,
+    in_exchange: InExchange,
 }
 
 impl Body for ConnectionBody {
@@ -131,7 +131,11 @@ impl Body for ConnectionBody {
     type Error = BodyCut;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if self.body.take_passed_on() {
+            self.in_exchange.connection().give_way();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
