@@ -82,6 +82,10 @@ pub fn source(octets: &[u8]) -> io::Result<Option<SocketAddr>> {
         return Err(unsound("it does not end where it says"));
     }
     match result {
+        // The library reads ports as Rust does, with a sign.
+        HeaderResult::V1(Ok(header)) if header.addresses != v1::Addresses::Unknown && octets.contains(&b'+') => {
+            Err(unsound("a port is a number without a sign"))
+        }
         HeaderResult::V1(header) => Ok(match header.map_err(unsound)?.addresses {
             v1::Addresses::Tcp4(tcp) => Some((IpAddr::from(tcp.source_address), tcp.source_port).into()),
             v1::Addresses::Tcp6(tcp) => Some((IpAddr::from(tcp.source_address), tcp.source_port).into()),
@@ -182,6 +186,8 @@ mod tests {
             b"PROXY TCP4 192.0.2.7\r\n\r\n\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.300 10.0.0.1 1 2\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.7 10.0.0.1 99999 2\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 +8080 80\r\n".to_vec(),
+            b"PROXY TCP6 2001:db8::7 ::1 99 +80\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\n\n\n".to_vec(),
             b"PROXY TCP5 192.0.2.7 10.0.0.1 1 2\r\n".to_vec(),
             [b"PROXY UNKNOWN ", &long[..], b"\r\n"].concat(),
