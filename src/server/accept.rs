@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use prometheus::{IntCounter, IntGauge};
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
@@ -177,16 +178,14 @@ pub async fn accept(
         let gauge = OpenConnection::new(open.clone());
         let service = service.clone();
         let door = (!door.is_open()).then(|| door.clone());
-        tokio::spawn(async move {
-            // Answers go out as they are written; there is nothing to gain from gathering them.
-            let _ = stream.set_nodelay(true);
-            match door {
-                None => serve(Socket::new(stream), Caller::plain(address), service).await,
-                // Boxed: a connection without all that is small.
-                Some(door) => Box::pin(door.enter(stream, address, service)).await,
-            }
-            drop((gauge, slot));
-        });
+        // Answers go out as they are written; there is nothing to gain from gathering them.
+        let _ = stream.set_nodelay(true);
+        let ended = move |()| drop((gauge, slot));
+        match door {
+            // As it is: a connection without all that is small.
+            None => drop(tokio::spawn(serve(Socket::new(stream), Caller::plain(address), service).map(ended))),
+            Some(door) => drop(tokio::spawn(Box::pin(door.enter(stream, address, service)).map(ended))),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod requests;
 mod rest;
 mod stage;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,16 +21,15 @@ use driver::{Driver, End};
 use stage::StageWatch;
 
 /// Serves one connection to its end.
-pub(super) async fn serve<S: Downstream>(accepted: Accepted<S>, service: Service) {
+pub(super) fn serve<S: Downstream>(accepted: Accepted<S>, service: Service) -> impl Future<Output = ()> + Send {
     let (mut line, mut wire) = Line::new(accepted, service);
-    loop {
-        // Boxed, as all that is not needed while the connection rests.
-        let Some(free) = Box::pin(until_rest(wire, &mut line)).await else { return };
-        wire = free;
-        if !wire.has_unread() {
-            match rest::until_called(wire, &mut line).await {
-                Some(called) => wire = called,
-                None => return,
+    async move {
+        loop {
+            // Boxed, as all that is not needed while the connection rests.
+            let Some(free) = Box::pin(until_rest(wire, &mut line)).await else { return };
+            wire = free;
+            if !wire.has_unread() && !rest::until_called(&mut wire, &mut line).await {
+                return;
             }
         }
     }

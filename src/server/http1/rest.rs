@@ -29,16 +29,16 @@ enum Woken {
     Gone,
 }
 
-/// Waits for what the client sends next, and gives the wire back with it. None when the connection has ended.
-pub(super) async fn until_called<S: Downstream>(mut wire: Wire<S>, line: &mut Line) -> Option<Wire<S>> {
-    match poll_fn(|cx| poll(&mut wire, line, cx)).await {
-        Woken::Called => return Some(wire),
+/// Waits for what the client sends next, which the wire then has. False when the connection has ended.
+pub(super) async fn until_called<S: Downstream>(wire: &mut Wire<S>, line: &mut Line) -> bool {
+    match poll_fn(|cx| poll(wire, line, cx)).await {
+        Woken::Called => return true,
         Woken::Ended => {
             let _ = wire.shutdown().await;
         }
         Woken::Gone => {}
     }
-    None
+    false
 }
 
 fn poll<S: Downstream>(wire: &mut Wire<S>, line: &mut Line, cx: &mut Context<'_>) -> Poll<Woken> {
