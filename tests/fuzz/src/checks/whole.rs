@@ -9,6 +9,9 @@ use crate::house::{House, paused, policy};
 use crate::reference::{self, Answer, Framing, Read, Request, origin_form};
 use turnwise::policy::compile::Compiled;
 
+/// What an HTTP/2 client sends first (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 static POLICIES: LazyLock<[Compiled; 4]> = LazyLock::new(|| {
     [
         "routes: [{name: all}]",
@@ -141,5 +144,7 @@ fn answers(house: &House, octets: &[u8], said: &[u8]) {
         assert!(!as_seen.whole, "nobody has sent {:?}{}", as_seen.request, show());
     }
     assert!(seen.len() - taken <= 1, "{:?}{}", &seen[taken..], show());
-    assert!(closed || number >= sent.whole.len(), "a request without an answer{}", show());
+    // hyper closes without a word where the preface of HTTP/2 stands behind a head that it cannot take.
+    let is_told_nothing = octets.windows(PREFACE.len()).any(|window| window == PREFACE);
+    assert!(closed || number >= sent.whole.len() || is_told_nothing, "a request without an answer{}", show());
 }
