@@ -166,7 +166,6 @@ mod tests {
     fn the_task_of_a_connection_that_rests_is_small() {
         // Each of ten thousands has one for all its life.
         let task = size(serve::<socket::Socket>);
-        eprintln!("SIZES {task}");
         assert!(task <= 700, "{task} octets");
     }
 }

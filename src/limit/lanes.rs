@@ -405,6 +405,20 @@ mod tests {
     }
 
     #[test]
+    fn whoever_passes_on_hears_whether_somebody_has_the_turn_now() {
+        let lanes = lanes(10);
+        let a = lanes.arrive("k", 1, 9, 1).expect("room");
+        let mut b = lanes.arrive("k", 1, 9, 2).expect("room");
+        let other = lanes.arrive("other", 1, 9, 3).expect("room");
+        assert_eq!(b.granted().now_or_never(), None);
+        assert!(!other.pass_on(), "nobody waits there");
+        assert!(a.pass_on());
+        assert_eq!(b.granted().now_or_never(), Some(Ok(())));
+        assert!(!b.pass_on());
+        assert_eq!((lanes.active(), lanes.waiting(), lanes.keys.used()), (0, 0, 0));
+    }
+
+    #[test]
     fn a_lane_that_is_used_again_is_like_a_new_one() {
         let lanes = lanes(10);
         let wide: Vec<_> = (0..3).map(|n| lanes.arrive("wide", 3, 9, n).expect("room")).collect();

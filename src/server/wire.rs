@@ -226,3 +226,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[test]
+    fn who_gives_way_writes_after_having_been_polled_once_more() {
+        let (socket, mut client) = tokio::io::duplex(64);
+        let connection = Arc::new(Connection::new(crate::time::now(), None));
+        let mut wire = Wire::new(socket, Bytes::new(), 1024, connection.clone());
+        connection.head_ended(None);
+        connection.set_between_requests(true);
+        assert!(connection.has_nothing_on_it());
+        connection.give_way();
+        let mut write = Box::pin(wire.write_all(b"last"));
+        assert_eq!(write.as_mut().now_or_never().map(|done| done.is_ok()), None);
+        assert!(!connection.has_nothing_on_it(), "it is not taken for sent meanwhile");
+        assert_eq!(write.as_mut().now_or_never().map(|done| done.is_ok()), Some(true));
+        drop(write);
+        drop(wire);
+        let mut said = String::new();
+        assert_eq!(client.read_to_string(&mut said).now_or_never().map(|done| done.is_ok()), Some(true));
+        assert_eq!(said, "last");
+    }
+}
