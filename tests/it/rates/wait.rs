@@ -21,22 +21,6 @@ fn who_may_wait_is_spaced_out_and_nobody_is_refused() {
 }
 
 #[test]
-fn waiting_keeps_the_order_of_arrival() {
-    let upstream = Recorder::start();
-    let gateway = Gateway::with(&upstream, &limited("{ per: route, rate: 10/s, burst: 1, when_exceeded: wait }"));
-    gateway.ask(&get("/0")).assert_ok();
-    let mut all = Vec::new();
-    for place in 1..=4 {
-        all.push(gateway.begin(&get(&format!("/{place}"))));
-        std::thread::sleep(Duration::from_millis(15));
-    }
-    for connection in &mut all {
-        connection.response().assert_ok();
-    }
-    assert_eq!(upstream.targets(), ["/0", "/1", "/2", "/3", "/4"]);
-}
-
-#[test]
 fn a_full_queue_and_a_long_wait_are_rate_limited() {
     let upstream = Recorder::start();
     let limit = "{ per: route, rate: 1/h, burst: 1, when_exceeded: wait, queue: 1, queue_timeout: 700ms }";
