@@ -7,15 +7,16 @@
 //! Who may unlink: the [`Turn`] that stands in the line, by its drop; and a newcomer that takes the stead of those who
 //! wait. Whoever was put out so is woken and told, and its drop finds that it stands nowhere any more.
 
+mod shard;
+
 use std::future::poll_fn;
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 
-use hashbrown::HashTable;
-
 use crate::limit::keys::{KeyBudget, KeyHasher, key_hasher};
 use crate::limit::lane::{Lane, Ticket};
+use crate::limit::lanes::shard::{Keyed, Shard};
 use crate::sync::{Arc, Mutex};
 
 /// Parts that [`Lanes::for_each_of`] counts.
@@ -24,70 +25,13 @@ pub const SHARDS: usize = 64;
 #[cfg(feature = "loom")]
 pub const SHARDS: usize = 1;
 
-/// A shard's table is shrunk when it is this much larger than what is in it.
-const SLACK: usize = 8;
-const KEPT_CAPACITY: usize = 64;
-/// Lanes that nobody stands in, kept by a shard for the next key: a request alone in its lane then allocates nothing.
-const SPARE_LANES: usize = 8;
-/// The longest line that is kept so.
-const SPARE_CAPACITY: usize = 4;
-
 /// All lanes of one kind. `K` is the key, `M` what is known of each member.
 #[derive(Debug)]
 pub struct Lanes<K, M> {
-    shards: Box<[Mutex<Shard<K, M>>]>,
+    shards: Box<[Mutex<Shard<K, Member<M>>>]>,
     hasher: KeyHasher,
     keys: Arc<KeyBudget>,
     waiting: AtomicUsize,
-}
-
-#[derive(Debug)]
-struct Shard<K, M> {
-    lanes: HashTable<Keyed<K, M>>,
-    spare: Vec<Lane<Member<M>>>,
-    next: u64,
-}
-
-/// One key's lane.
-#[derive(Debug)]
-struct Keyed<K, M> {
-    key: K,
-    hash: u64,
-    /// Names the lane among all that its shard ever had: whoever stands in it need not know its key.
-    id: u64,
-    lane: Lane<Member<M>>,
-}
-
-impl<K, M> Shard<K, M> {
-    fn new() -> Self {
-        Self { lanes: HashTable::new(), spare: Vec::new(), next: 0 }
-    }
-
-    fn find(&mut self, hash: u64, id: u64) -> Option<&mut Keyed<K, M>> {
-        self.lanes.find_mut(hash, |keyed| keyed.id == id)
-    }
-
-    fn begin(&mut self, key: K, hash: u64, width: usize) -> &mut Keyed<K, M> {
-        let mut lane = self.spare.pop().unwrap_or_else(|| Lane::new(width));
-        lane.begin_anew(width);
-        self.next += 1;
-        let keyed = Keyed { key, hash, id: self.next, lane };
-        self.lanes.insert_unique(hash, keyed, |keyed| keyed.hash).into_mut()
-    }
-
-    fn forget(&mut self, hash: u64, id: u64) {
-        let Ok(found) = self.lanes.find_entry(hash, |keyed| keyed.id == id) else {
-            return;
-        };
-        let (Keyed { lane, .. }, _) = found.remove();
-        if self.spare.len() < SPARE_LANES && lane.capacity() <= SPARE_CAPACITY {
-            self.spare.push(lane);
-        }
-        if self.lanes.capacity() > KEPT_CAPACITY && self.lanes.len() < self.lanes.capacity() / SLACK {
-            let keep = self.lanes.len() * 2;
-            self.lanes.shrink_to(keep.max(KEPT_CAPACITY / 2), |keyed| keyed.hash);
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -182,7 +126,7 @@ where
         let mut put_out = Vec::new();
         let hash = self.hasher.hash_one(&key);
         let mut shard = self.shard(hash).lock();
-        let (lane, ticket, granted) = if let Some(keyed) = shard.lanes.find_mut(hash, |keyed| keyed.key == key) {
+        let (lane, ticket, granted) = if let Some(keyed) = shard.of_key(hash, &key) {
             match newcomer {
                 Newcomer::Leaves if keyed.lane.is_busy() => return Err(LaneRefused::Busy),
                 Newcomer::Replaces | Newcomer::Interrupts if keyed.lane.is_busy() => {
@@ -226,7 +170,7 @@ where
         for shard in &self.shards {
             let mut woken = Vec::new();
             let mut shard = shard.lock();
-            for Keyed { key, lane, .. } in shard.lanes.iter_mut() {
+            for Keyed { key, lane, .. } in shard.iter_mut() {
                 if let Some(width) = width_of(key) {
                     lane.resize(width);
                     self.grant(lane, &mut woken);
@@ -245,8 +189,8 @@ where
     /// As [`members`](Self::members), with how many may hold a turn at once.
     pub fn line(&self, key: &K) -> Option<(usize, Vec<(bool, M)>)> {
         let hash = self.hasher.hash_one(key);
-        let shard = self.shard(hash).lock();
-        let lane = &shard.lanes.find(hash, |keyed| keyed.key == *key)?.lane;
+        let mut shard = self.shard(hash).lock();
+        let lane = &shard.of_key(hash, key)?.lane;
         let members = lane.iter().map(|(granted, member)| (granted, member.value.clone())).collect();
         Some((lane.width(), members))
     }
@@ -259,7 +203,7 @@ where
     /// As [`for_each`](Self::for_each), of a part of the lanes. With counting `part` all have their turn.
     pub fn for_each_of(&self, part: usize, mut visit: impl FnMut(&K, &mut dyn Iterator<Item = (bool, &M)>)) {
         let shard = &self.shards[part % self.shards.len()];
-        for Keyed { key, lane, .. } in shard.lock().lanes.iter() {
+        for Keyed { key, lane, .. } in shard.lock().iter() {
             visit(key, &mut lane.iter().map(|(granted, member)| (granted, &member.value)));
         }
     }
@@ -267,7 +211,7 @@ where
     /// Lanes with somebody in them.
     #[must_use]
     pub fn active(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().lanes.len()).sum()
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     /// Members without a turn, in all lanes.
@@ -278,7 +222,7 @@ where
 }
 
 impl<K, M> Lanes<K, M> {
-    fn shard(&self, hash: u64) -> &Mutex<Shard<K, M>> {
+    fn shard(&self, hash: u64) -> &Mutex<Shard<K, Member<M>>> {
         // Bits that the shard's own table looks at last.
         &self.shards[(hash >> 32) as usize % self.shards.len()]
     }
