@@ -25,10 +25,12 @@ pub const SHARDS: usize = 64;
 #[cfg(feature = "loom")]
 pub const SHARDS: usize = 1;
 
+type Part<K, M> = Mutex<Shard<K, Member<M>>>;
+
 /// All lanes of one kind. `K` is the key, `M` what is known of each member.
 #[derive(Debug)]
 pub struct Lanes<K, M> {
-    shards: Box<[Mutex<Shard<K, Member<M>>>]>,
+    shards: Box<[Part<K, M>]>,
     hasher: KeyHasher,
     keys: Arc<KeyBudget>,
     waiting: AtomicUsize,
@@ -222,7 +224,7 @@ where
 }
 
 impl<K, M> Lanes<K, M> {
-    fn shard(&self, hash: u64) -> &Mutex<Shard<K, Member<M>>> {
+    fn shard(&self, hash: u64) -> &Part<K, M> {
         // Bits that the shard's own table looks at last.
         &self.shards[(hash >> 32) as usize % self.shards.len()]
     }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::limits::MAX_BYTES;
-use super::{ANYTHING, SOME_TIME, file, route};
+use super::{ANYTHING, SOME_TIME, file};
 use crate::config::key::Is;
 use crate::config::{Cursor, Fault, Fields, Form, Key, Size, Strict, Text, Time, Whole, key};
-use crate::policy::{Background, Later, Route};
+use crate::policy::{Background, Later};
 
 /// Jobs at once and in all are kept in memory as well, so there are fewer of them than of other things.
 const MAX_WORKERS: u32 = 1000;
@@ -57,15 +57,14 @@ pub(super) fn background(fields: Fields<'_>) -> Option<Background> {
     })
 }
 
-/// Tells of every route that answers later without a queue to do it with.
-pub(super) fn check(fields: Fields<'_>, routes: &[(Cursor<'_>, Route)]) {
-    let block = fields.present(&file::BACKGROUND);
-    for (cursor, route) in routes.iter().filter(|(_, route)| route.background != Later::Off) {
-        if block.is_none() {
-            let fault = Fault::new(format!("`{}` needs the durable queue", route.background.word()));
-            let place = cursor.inside(route::keys::BACKGROUND.name()).unwrap_or(*cursor);
-            place.problem(fault.hint("add the block `background: {}` to the file"));
-        }
+/// Tells of every route that answers later without a queue to do it with. With each goes the place that says so.
+pub(super) fn check<'a>(fields: Fields<'_>, routes: impl Iterator<Item = (Cursor<'a>, Later)>) {
+    if fields.present(&file::BACKGROUND).is_some() {
+        return;
+    }
+    for (place, later) in routes.filter(|(_, later)| *later != Later::Off) {
+        let fault = Fault::new(format!("`{}` needs the durable queue", later.word()));
+        place.problem(fault.hint("add the block `background: {}` to the file"));
     }
 }
 

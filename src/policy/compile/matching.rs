@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{MAX_LIST, address, http_words, path, route, unique};
+use super::{MAX_LIST, address, http_words, path, unique};
 use crate::config::key::From;
 use crate::config::{Cursor, Fault, Fields, Form, Formed as _, Key, Own, Shape as _, Strict, Text, key};
 use crate::policy::{Match, PathMatch};
@@ -32,8 +32,8 @@ crate::config::keys! {
 }
 
 /// A route without `match` is for every request.
-pub(super) fn matching(fields: Fields<'_>) -> Match {
-    let Some(fields) = fields.get(&route::keys::MATCH).and_then(|cursor| cursor.fields(keys::KEYS)) else {
+pub(super) fn matching(cursor: Option<Cursor<'_>>) -> Match {
+    let Some(fields) = cursor.and_then(|cursor| cursor.fields(keys::KEYS)) else {
         return Match::default();
     };
     Match {

@@ -100,7 +100,8 @@ pub(super) fn routes(fields: Fields<'_>, upstreams: &Option<Vec<Upstream>>, queu
     check_names(&routes);
     lanes::check(&routes);
     shadow::check(&routes);
-    background::check(fields, &routes);
+    let words = routes.iter().map(|(route, read)| (route.inside(keys::BACKGROUND.name()), *route, read.background));
+    background::check(fields, words.map(|(word, route, later)| (word.unwrap_or(route), later)));
     warn_of_unused(fields, upstreams, &routes);
     Some(routes.into_iter().map(|(_, route)| route).collect())
 }
@@ -142,7 +143,7 @@ fn route(cursor: Cursor<'_>, index: usize, all: All<'_>) -> Option<Route> {
     let fields = cursor.fields(keys::KEYS)?;
     let made_up = if all.only { "default".to_owned() } else { format!("route-{}", index + 1) };
     let name: Arc<str> = fields.given(&keys::NAME).unwrap_or(made_up).into();
-    let matching = matching::matching(fields);
+    let matching = matching::matching(fields.get(&keys::MATCH));
     let common = read_common(fields);
     // A path that could not be read has been told; its variables are not missed as well.
     let path = matching::keys::PATH.name();
