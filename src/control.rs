@@ -24,7 +24,7 @@ use crate::proxy::{JobRunner, Lifecycle, Proxy};
 use crate::response::joined::Answers;
 use crate::server::Stage;
 use crate::server::accept::ConnectionSlots;
-use crate::server::descriptors::max_connections;
+use crate::server::descriptors::{max_connections, tell_if_fewer};
 use crate::sync::Mutex;
 use crate::telemetry::metrics::{Metrics, NO_ROUTE};
 use crate::time;
@@ -143,6 +143,8 @@ impl Control {
         let edition = wire(1, &policy, &admission, &servers, &tls);
         show_limits(&metrics, &policy);
         compiled.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let connections = max_connections(&policy.server, policy.listen.len());
+        tell_if_fewer(&policy.server, connections);
         let control = Self {
             started: time::now(),
             first: policy.clone(),
@@ -150,7 +152,7 @@ impl Control {
             admission,
             lifecycle: Arc::default(),
             answers: Arc::default(),
-            slots: Arc::new(ConnectionSlots::new(max_connections(&policy.server, policy.listen.len()))),
+            slots: Arc::new(ConnectionSlots::new(connections)),
             stage: watch::Sender::new(Stage::Serving),
             drain: drain::Drain::default(),
             pulses: (0..policy.server.workers).map(|_| Pulse::default()).collect(),
@@ -210,6 +212,16 @@ impl Control {
         }
     }
 
+    /// Whoever reads the log has been told at the start of what has not changed since.
+    fn resize_connections(&self, policy: &Policy) {
+        let connections = max_connections(&policy.server, self.first.listen.len());
+        let asked = self.edition.load().policy.server.max_connections;
+        if (connections, policy.server.max_connections) != (self.slots.limit(), asked) {
+            tell_if_fewer(&policy.server, connections);
+        }
+        self.slots.resize(connections);
+    }
+
     fn apply(&self, compiled: Compiled, token: Option<Arc<str>>, tls: tls::Prepared) -> Vec<String> {
         let policy = Arc::new(compiled.policy);
         self.tls.commit(tls, &self.first);
@@ -218,7 +230,7 @@ impl Control {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let edition = wire(generation, &policy, &self.admission, &self.servers, &self.tls);
         show_limits(&self.metrics, &policy);
-        self.slots.resize(max_connections(&policy.server, self.first.listen.len()));
+        self.resize_connections(&policy);
         self.edition.store(Arc::new(edition));
         if let (Some(jobs), Some(settings)) = (&self.jobs, &policy.background) {
             jobs.configure(settings);

@@ -29,16 +29,18 @@ pub fn raise_limit() {
 #[must_use]
 pub fn max_connections(server: &Server, listeners: usize) -> usize {
     let Ok((soft, _)) = rlimit::Resource::NOFILE.get() else { return server.max_connections };
-    let room = room(soft, server.workers, listeners);
-    if room < server.max_connections {
-        let why = "there are not enough file descriptors for server.max_connections: fewer clients are taken at once";
-        if room < FEW {
-            tracing::warn!(max_connections = server.max_connections, descriptors = soft, connections = room, "{why}");
-        } else {
-            tracing::info!(max_connections = server.max_connections, descriptors = soft, connections = room, "{why}");
-        }
+    server.max_connections.min(room(soft, server.workers, listeners))
+}
+
+/// Says in the log that there is room for `connections` only, if these are fewer than the policy names.
+pub fn tell_if_fewer(server: &Server, connections: usize) {
+    let asked = server.max_connections;
+    let why = "there are not enough file descriptors for server.max_connections: fewer clients are taken at once";
+    if connections < asked.min(FEW) {
+        tracing::warn!(max_connections = asked, connections, "{why}");
+    } else if connections < asked {
+        tracing::info!(max_connections = asked, connections, "{why}");
     }
-    server.max_connections.min(room)
 }
 
 /// At least one.
