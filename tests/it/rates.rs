@@ -1,7 +1,6 @@
 //! So many in a time: who gets a token, who waits for one, and who gets it back.
 
 mod fields;
-mod full_buckets;
 mod keys_are_forgotten;
 mod per;
 mod queue_of_one;

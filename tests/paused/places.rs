@@ -1,6 +1,14 @@
 //! Places: limits, their queue, priorities and fairness.
 
-use crate::harness::{House, assert_took, later, paused, settle, timed};
+use crate::harness::{Answer, House, assert_took, later, paused, settle, timed};
+
+/// Seconds of one metric of `Server-Timing`.
+fn timing(answer: &Answer, name: &str) -> f64 {
+    let timing = answer.field("server-timing").expect("every proxied answer has it");
+    let metric = timing.split(", ").find_map(|metric| metric.strip_prefix(name)?.strip_prefix(";dur="));
+    let milliseconds: f64 = metric.and_then(|value| value.parse().ok()).expect("a duration");
+    milliseconds / 1000.0
+}
 
 #[test]
 fn a_place_that_does_not_come_in_time_is_a_503_that_says_when_to_come_back() {
@@ -109,6 +117,22 @@ fn an_exempt_route_takes_no_place_and_no_turn() {
         assert_took(took, 0.0);
         assert_eq!(status, 200);
         assert_eq!(long.status().await, 200);
+        house.at_rest().await;
+    });
+}
+
+#[test]
+fn server_timing_tells_waiting_from_work() {
+    paused(async {
+        let house = House::with_one_agent("limits: {concurrency: 1}\n");
+        let first = house.get("/?think=20", "");
+        settle().await;
+        let second = house.get("/?think=10", "");
+        let (first, second) = (first.answer().await, second.answer().await);
+        for (answer, queue, upstream) in [(first, 0.0, 20.0), (second, 20.0, 10.0)] {
+            assert_took(timing(&answer, "queue"), queue);
+            assert_took(timing(&answer, "upstream"), upstream);
+        }
         house.at_rest().await;
     });
 }

@@ -131,3 +131,64 @@ fn a_request_that_a_later_gate_refuses_gets_its_tokens_back() {
         house.at_rest().await;
     });
 }
+
+/// Room for four keys, and limits by API key: `routes` are paths and their names.
+fn four_keys(routes: &[(&str, &str)]) -> String {
+    let route = |(path, name): &(&str, &str)| {
+        format!(
+            "- {{name: {name}, match: {{path_prefix: {path}}}, upstream: agents, \
+             rate_limits: [{{per: {{header: X-Api-Key}}, rate: 1/s, burst: 10}}]}}\n"
+        )
+    };
+    format!("{ONE_AGENT}limits: {{keys: 4}}\nroutes:\n{}", routes.iter().map(route).collect::<String>())
+}
+
+/// Asks with an API key of its own.
+async fn by_key(house: &House, path: &str, key: usize) -> u16 {
+    house.get(path, &format!("X-Api-Key: key-{key}\r\n")).status().await
+}
+
+#[test]
+fn keys_whose_buckets_are_full_again_make_room_for_others_and_no_others_do() {
+    paused(async {
+        let house = House::new(&four_keys(&[("/", "runs")]));
+        for round in 0..10 {
+            for key in 0..4 {
+                assert_eq!(by_key(&house, "/", round * 10 + key).await, 200);
+            }
+            let answer = house.get("/", "X-Api-Key: one-more\r\n").answer().await;
+            assert_eq!((answer.status, answer.reason()), (503, "key_table_full".into()));
+            later(1.1).await;
+        }
+        house.at_rest().await;
+    });
+}
+
+#[test]
+fn full_buckets_of_one_limit_make_room_for_those_of_another() {
+    paused(async {
+        let house = House::new(&four_keys(&[("/one", "one"), ("/other", "other")]));
+        for key in 0..4 {
+            assert_eq!(by_key(&house, "/one", key).await, 200);
+        }
+        assert_eq!(by_key(&house, "/other", 0).await, 503);
+        later(1.1).await;
+        assert_eq!(by_key(&house, "/other", 0).await, 200);
+        house.at_rest().await;
+    });
+}
+
+#[test]
+fn buckets_that_are_full_again_make_room_for_sessions() {
+    paused(async {
+        let house = House::new(&format!(
+            "{ONE_AGENT}limits: {{keys: 4}}\nroutes: [{{name: runs, upstream: agents, \
+             session: {{key: [{{header: X-Session-Id}}]}}, rate_limits: [{{per: session, rate: 1/s, burst: 10}}]}}]\n"
+        ));
+        for n in 0..20 {
+            assert_eq!(house.turn(&format!("session-{n}"), n, "/").status().await, 200);
+            later(1.1).await;
+        }
+        house.at_rest().await;
+    });
+}

@@ -80,6 +80,22 @@ fn deadlines_stay_what_they_were_on_arrival() {
 }
 
 #[test]
+fn who_runs_keeps_the_policy_it_was_admitted_under() {
+    paused(async {
+        let with = |response: &str| format!("{ONE_AGENT}defaults: {{timeouts: {{response: {response}}}}}\n");
+        let house = House::new(&with("60s"));
+        let running = house.get("/?think=30", "");
+        settle().await;
+        house.reload(&with("10s"));
+        let answer = house.get("/?think=30", "").answer().await;
+        assert_eq!((answer.status, answer.reason()), (504, "upstream_timeout".into()));
+        assert_eq!(running.status().await, 200);
+        later(20.0).await; // the agent works on after the 504
+        house.at_rest().await;
+    });
+}
+
+#[test]
 fn a_turns_deadline_stays_what_it_was_on_arrival() {
     paused(async {
         let house = House::new(&session("queue_timeout: 30s"));

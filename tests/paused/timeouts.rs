@@ -143,6 +143,22 @@ fn no_response_head_in_time_is_a_504_and_the_place_is_kept_while_the_agent_works
 }
 
 #[test]
+fn waiting_in_the_gateway_is_no_part_of_the_time_for_the_head() {
+    paused(async {
+        let house = House::with_one_agent(&format!(
+            "limits: {{concurrency: 1, queue_timeout: 1h}}\n{}",
+            timeouts("response: 6s")
+        ));
+        let running = house.get("/?think=5", "");
+        settle().await;
+        let (took, status) = timed(house.get("/?think=5", "").status()).await;
+        assert_eq!((running.status().await, status), (200, 200));
+        assert_took(took, 10.0);
+        house.at_rest().await;
+    });
+}
+
+#[test]
 fn work_after_a_504_is_cut_at_the_abandoned_limit() {
     paused(async {
         let house = House::with_one_agent(

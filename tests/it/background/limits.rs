@@ -74,7 +74,9 @@ fn a_job_for_one_that_listens_while_it_waits_has_its_own_answer() {
     upstream.wait_seen(1);
     let path = accept(&gateway, &job("job", "status 404").session("s").header("Accept", "text/event-stream"));
     gateway.wait_for_turn(1);
-    std::thread::sleep(std::time::Duration::from_millis(1200));
+    // One that came later is told already that it waits.
+    let mut told = gateway.begin(&get("/told").session("s").header("Accept", "text/event-stream"));
+    told.until(": waiting");
     upstream.open();
     ordinary.response().assert_ok();
     assert_eq!(becomes(&gateway, &path, "failed")["error"], "status_404");

@@ -9,20 +9,6 @@ fn duration(timing: &str, name: &str) -> f64 {
 }
 
 #[test]
-fn it_tells_waiting_from_work() {
-    let upstream = Recorder::start();
-    let gateway = Gateway::with(&upstream, "limits: { concurrency: 1 }\n");
-    let mut first = gateway.begin(&get("/").making("sleep 200"));
-    upstream.wait_running(1);
-    let second = gateway.ask(&get("/").making("sleep 100"));
-    let timing = second.assert_ok().header("server-timing").expect("Server-Timing");
-    assert!(duration(&timing, "queue") > 50.0, "{timing}");
-    assert!(duration(&timing, "upstream") >= 100.0, "{timing}");
-    let timing = first.response().header("server-timing").expect("Server-Timing");
-    assert!(duration(&timing, "upstream") >= 200.0, "{timing}");
-}
-
-#[test]
 fn the_upstreams_own_is_kept_beside_it() {
     let upstream = Recorder::saying("HTTP/1.1 200 OK\r\nServer-Timing: model;dur=7\r\nContent-Length: 0\r\n\r\n");
     let gateway = Gateway::before(&upstream);

@@ -1,6 +1,6 @@
 //! Requests that wait keep their place and are subject to the new limits.
 
-use super::{in_force, limit};
+use super::limit;
 use crate::harness::{Gateway, Recorder, get};
 
 #[test]
@@ -111,16 +111,4 @@ fn an_upstream_that_is_replaced_finishes_what_it_runs() {
     old.open();
     running.response().assert_ok();
     assert_eq!((old.targets(), new.targets()), (vec!["/old".to_owned()], vec!["/new".to_owned()]));
-}
-
-#[test]
-fn who_runs_keeps_the_policy_it_was_admitted_under() {
-    let upstream = Recorder::start();
-    let gateway = Gateway::with(&upstream, "defaults: { timeouts: { response: 60s } }\n");
-    let mut running = gateway.begin(&get("/").making("sleep 700"));
-    upstream.wait_seen(1);
-    gateway.reload(&upstream, "limits: { concurrency: 9 }\ndefaults: { timeouts: { response: 100ms } }\n");
-    in_force(&gateway, 9);
-    running.response().assert_ok();
-    gateway.ask(&get("/").making("sleep 700")).assert_problem(504, "upstream_timeout");
 }

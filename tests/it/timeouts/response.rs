@@ -23,14 +23,3 @@ fn half_a_head_is_no_head() {
     gateway.ask(&get("/")).assert_problem(504, "upstream_timeout");
     upstream.open();
 }
-
-#[test]
-fn waiting_in_the_gateway_does_not_count() {
-    let upstream = Recorder::start();
-    let gateway = Gateway::with(&upstream, &policy("response: 600ms"));
-    let mut running = gateway.begin(&get("/0").making("sleep 400"));
-    upstream.wait_seen(1);
-    let mut waiting = gateway.begin(&get("/1").making("sleep 400"));
-    running.response().assert_ok();
-    waiting.response().assert_ok();
-}

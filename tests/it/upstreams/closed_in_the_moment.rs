@@ -1,6 +1,5 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use crate::harness::{Gateway, Recorder, eventually, post};
 
@@ -10,6 +9,12 @@ const ROUNDS: usize = 20;
 const ONE_TRY: &str = "server: { workers: 1 }
 upstreams: { agents: { servers: [\"{upstream}\"], retry: { attempts: 1, on: [connect] } } }
 ";
+
+/// Linux tells it in the field after the program's name, with `T`.
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))
+}
 
 #[test]
 fn a_kept_connection_that_its_server_closes_in_the_moment_of_its_use_costs_nothing() {
@@ -28,7 +33,7 @@ fn a_kept_connection_that_its_server_closes_in_the_moment_of_its_use_costs_nothi
     for round in 1..=ROUNDS {
         // The moment: a gateway that sleeps, wakes to both at once, the request and after it the close.
         gateway.signal("STOP");
-        std::thread::sleep(Duration::from_millis(20));
+        eventually("it sleeps", || is_stopped(gateway.pid()));
         connection.ask(&post(&format!("/{round}"), "hi"));
         upstream.release();
         eventually("the server has closed", || closed.load(Ordering::SeqCst) == round);
