@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod client;
+pub mod dice;
 pub mod house;
 
 pub use agent::{Agent, Door};

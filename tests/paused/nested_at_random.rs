@@ -24,8 +24,8 @@ use turnwise::request::exchange::{EndedBy, Exchange, Phase};
 use turnwise::request::{RequestId, SessionKey, Tenant};
 use turnwise::telemetry::metrics::Metrics;
 
+use crate::harness::dice::Dice;
 use crate::harness::{later, paused};
-use crate::simulation::Dice;
 
 const SEED: &str = "TURNWISE_SEED";
 const SEEDS: u64 = 2000;

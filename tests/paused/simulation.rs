@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use crate::harness::dice::Dice;
 use crate::harness::{Asked, Door, House, later, paused, settle};
 
 /// The variable that replays one run, with a word on every step.
@@ -33,32 +34,6 @@ const CHOICES: [&str; 8] = ["", "", "", "", "wait", "reject", "replace", "interr
 const HOSTS: [&str; 3] = ["a", "b", "c"];
 /// How long after its permit a request may begin at the agent: a connection that does not come about, and its retry.
 const DELAY: f64 = 5.0;
-
-/// xorshift64*, seeded through splitmix64.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        let mixed = (seed.wrapping_add(0x9E37_79B9_7F4A_7C15) ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        Self((mixed ^ (mixed >> 27)) | 1)
-    }
-
-    /// Below `sides`.
-    pub(crate) fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % sides
-    }
-
-    pub(crate) fn one_of<T: Copy>(&mut self, these: &[T]) -> T {
-        these[self.roll(these.len())]
-    }
-
-    pub(crate) fn chance(&mut self, percent: usize) -> bool {
-        self.roll(100) < percent
-    }
-}
 
 /// Everything that a reload changes.
 #[derive(Debug, Clone, PartialEq)]

@@ -93,8 +93,8 @@ fn answers(house: &House, octets: &[u8], said: &[u8]) {
     };
     // Where what is no whole request begins.
     let mut from = sent.whole.last().map_or(0, |last| last.end);
-    while octets[from..].starts_with(b"\r\n") {
-        from += 2;
+    while let Some(b'\r' | b'\n') = octets.get(from) {
+        from += 1;
     }
     let (mut at, mut number, mut taken, mut closed) = (0, 0, 0, false);
     while at < said.len() {
