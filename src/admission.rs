@@ -15,6 +15,7 @@ mod member;
 pub mod nesting;
 mod permit;
 mod quota;
+mod rate;
 mod rejection;
 mod roll;
 mod tokens;
@@ -26,11 +27,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 pub use arrival::{Arrival, Rated, Visitor};
-pub use gates::{RateLimiter, RateState, RouteGates};
+pub use gates::RouteGates;
 pub use ledger::{Leak, Ledger, unaccounted};
 pub use member::Member;
 pub use permit::Permit;
 pub use quota::{Allowance, Quota};
+pub use rate::{RateLimiter, RateState};
 pub use rejection::{QueueScope, Rejection};
 pub use roll::{Roll, RollEntry};
 pub use tokens::RateKey;
@@ -46,6 +48,7 @@ use crate::sync::Mutex;
 use crate::telemetry::metrics::Metrics;
 use crate::time;
 use nesting::Nesting;
+use rate::InForce;
 
 /// The lane of one session: requests of all routes that share the lane's name take turns together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +93,7 @@ pub struct Admission {
 struct Registry {
     routes: HashMap<Arc<str>, Scope>,
     upstreams: HashMap<Arc<str>, Scope>,
-    rates: HashMap<(Arc<str>, Arc<str>), Arc<RateState>>,
+    rates: HashMap<(Arc<str>, Arc<str>), Arc<InForce>>,
     next_rate: u64,
 }
 
@@ -143,9 +146,9 @@ impl Admission {
             limits.push((scope, route.concurrency.map(|n| n as usize)));
             let limiters = route.rate_limits.iter().map(|limit| {
                 let name = (route.name.clone(), limit.name.clone());
-                let state = registry.rate_state(&name, limit, &self.keys);
-                rates.insert(name, state.clone());
-                RateLimiter { policy: limit.clone(), state }
+                let in_force = registry.in_force(&name, limit, &self.keys);
+                rates.insert(name, in_force.clone());
+                RateLimiter { policy: limit.clone(), state: in_force.define(limit, &self.keys), in_force }
             });
             let limiters = limiters.collect();
             gates.push(Arc::new(RouteGates {
@@ -157,7 +160,14 @@ impl Admission {
                 pace: self.pace.clone(),
             }));
         }
-        registry.rates = rates;
+        let before = std::mem::replace(&mut registry.rates, rates);
+        // Those who wait in a route that is no more wait by what it was.
+        let goes_on = |route: &Arc<str>| policy.routes.iter().any(|other| other.name == *route);
+        for (name, limit) in before.iter().filter(|((route, _), _)| goes_on(route)) {
+            if !registry.rates.get(name).is_some_and(|now| Arc::ptr_eq(now, limit)) {
+                limit.end();
+            }
+        }
         drop(registry);
 
         self.keys.resize(policy.limits.keys);
@@ -185,7 +195,7 @@ impl Admission {
     }
 
     fn rates(&self) -> Vec<Arc<RateState>> {
-        self.registry.lock().rates.values().cloned().collect()
+        self.registry.lock().rates.values().filter_map(|limit| limit.state()).collect()
     }
 
     /// Makes room for a key by forgetting those that say nothing. It takes a tenth of the time at most: with a million
@@ -212,22 +222,22 @@ impl Admission {
     /// Rate-limit keys remembered now.
     #[must_use]
     pub fn rate_limit_keys(&self) -> usize {
-        self.registry.lock().rates.values().map(|rate| rate.table.len()).sum()
+        self.rates().iter().map(|rate| rate.table.len()).sum()
     }
 }
 
 impl Registry {
-    fn rate_state(
+    fn in_force(
         &mut self,
         name: &(Arc<str>, Arc<str>),
         limit: &crate::policy::RateLimit,
         keys: &Arc<KeyBudget>,
-    ) -> Arc<RateState> {
-        if let Some(state) = self.rates.get(name).filter(|state| state.defines(limit)) {
-            return state.clone();
+    ) -> Arc<InForce> {
+        if let Some(known) = self.rates.get(name).filter(|known| known.counts_as(limit)) {
+            return known.clone();
         }
         self.next_rate += 1;
-        Arc::new(RateState::new(self.next_rate, limit, keys.clone()))
+        Arc::new(InForce::new(self.next_rate, limit, keys))
     }
 }
 

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use super::line::Standing;
 use super::nesting::Nest;
 use super::tokens::Tokens;
-use crate::admission::{Admission, Permit, QueueScope, Quota, RateKey, RateLimiter, Rejection, RollEntry, RouteGates};
+use crate::admission::{Admission, Permit, QueueScope, Quota, RateKey, Rejection, RollEntry, RouteGates};
 use crate::limit::gate::Place;
 use crate::limit::held_bytes::HeldBody;
 use crate::limit::lanes::{LaneRefused, PutOut};
@@ -153,16 +153,16 @@ impl Admission {
             match limiter.policy.when_exceeded {
                 WhenExceeded::Wait { .. } => waits.push((place, key())),
                 WhenExceeded::Reject => {
-                    let taken = tokens.take(gates, place, key()).or_else(|not_taken| match not_taken {
+                    let taken = tokens.take(gates, place, &limiter.state, key()).or_else(|not_taken| match not_taken {
                         NotTaken::Wait(_) => Err(not_taken),
                         NotTaken::Keys => {
                             self.make_room();
-                            tokens.take(gates, place, key())
+                            tokens.take(gates, place, &limiter.state, key())
                         }
                     });
                     if let Err(not_taken) = taken {
                         tokens.give_back(gates);
-                        return Err(limiter.rejection(not_taken));
+                        return Err(limiter.state.rejection(not_taken));
                     }
                 }
             }
@@ -309,18 +309,19 @@ impl Arrival {
         }
     }
 
+    /// Under whatever the policy in force says of the limit; the deadline is that of the arrival.
     async fn wait_for_rate(&mut self, admission: &Admission, place: usize, key: RateKey) -> Result<(), Rejection> {
         let gates = &self.gates;
         let limiter = &gates.rates[place];
-        let WhenExceeded::Wait { queue, queue_timeout } = limiter.policy.when_exceeded else {
+        let (WhenExceeded::Wait { queue, queue_timeout }, Some(state)) = (limiter.policy.when_exceeded, limiter.now())
+        else {
             return Ok(());
         };
         let queueing = Queueing::new(&gates.metrics.rate, &self.exchange);
-        let state = &limiter.state;
         // First come, first served before each bucket: the head of a line of its own sleeps until its token is there.
         // That head waits as well, so one less may stand behind it.
         let behind = queue.saturating_sub(1) as usize;
-        let mut line = match admission.rate_lines.arrive((state.id, key.clone()), 1, behind, ()) {
+        let mut line = match admission.rate_lines.arrive((limiter.in_force.id, key.clone()), 1, behind, ()) {
             Ok(line) => line,
             Err(LaneRefused::Full | LaneRefused::Busy) => {
                 return Err(limiter.rejection(NotTaken::Wait(state.table.until_full(&key))));
@@ -328,7 +329,7 @@ impl Arrival {
             Err(LaneRefused::Keys) => return Err(limiter.rejection(NotTaken::Keys)),
         };
         let tokens = &mut self.tokens;
-        if line.is_granted() && tokens.take(gates, place, key.clone()).is_ok() {
+        if line.is_granted() && tokens.take(gates, place, &state, key.clone()).is_ok() {
             return Ok(());
         }
         let queueing = queueing.waits(Phase::Rate);
@@ -336,16 +337,7 @@ impl Arrival {
         let taken = within(queue_timeout, queueing.since, async {
             // Nobody is put out of such a line.
             let _ = line.granted().await;
-            loop {
-                match tokens.take(gates, place, key.clone()) {
-                    Ok(()) => return Ok(()),
-                    Err(NotTaken::Keys) => return Err(NotTaken::Keys),
-                    Err(NotTaken::Wait(wait)) => {
-                        there_at = time::after(time::now(), wait);
-                        tokio::time::sleep(wait).await;
-                    }
-                }
-            }
+            limiter.token(tokens, gates, place, &key, &mut there_at).await
         });
         match taken.await {
             Some(taken) => taken.map_err(|not_taken| limiter.rejection(not_taken)),
@@ -361,18 +353,6 @@ impl Arrival {
                 waited: self.queue_timeout,
                 retry_after: admission.pace.gate_time(admission.gate.waiting()),
             }),
-        }
-    }
-}
-
-impl RateLimiter {
-    fn rejection(&self, not_taken: NotTaken) -> Rejection {
-        match not_taken {
-            NotTaken::Wait(retry_after) => {
-                Rejection::RateLimited { quota: self.state.quota_with(0, retry_after), retry_after }
-            }
-            // Room comes at the latest when one of the buckets is full again.
-            NotTaken::Keys => Rejection::KeyTableFull { retry_after: self.state.table.interval() },
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Tokens that one request has taken, and whose buckets they came from.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
-use crate::admission::{Quota, RouteGates};
+use crate::admission::{Quota, RateState, RouteGates};
 use crate::limit::rate::NotTaken;
 use crate::policy::RatePer;
 use crate::request::session_key::SessionKey;
@@ -47,6 +48,8 @@ impl RateKey {
 struct Token {
     /// The place of its rate limit among the route's.
     limit: usize,
+    /// Where it was taken, if a later policy had defined the limit anew.
+    later: Option<Arc<RateState>>,
     key: RateKey,
     /// When the bucket has it back by itself; to give it back then would be to give it twice.
     back_at: Instant,
@@ -63,15 +66,21 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// Takes one more, of the limit at place `limit` of `gates`.
-    pub(super) fn take(&mut self, gates: &RouteGates, limit: usize, key: RateKey) -> Result<(), NotTaken> {
-        let state = &gates.rates[limit].state;
+    /// Takes one more, of the limit at place `limit` of `gates`, from its buckets or from those of a later definition.
+    pub(super) fn take(
+        &mut self,
+        gates: &RouteGates,
+        limit: usize,
+        state: &Arc<RateState>,
+        key: RateKey,
+    ) -> Result<(), NotTaken> {
         let taken = state.table.take(&key)?;
         let quota = state.quota(taken);
         if self.tightest.as_ref().is_none_or(|other| quota.is_tighter_than(other)) {
             self.tightest = Some(quota);
         }
-        let token = Token { limit, key, back_at: time::after(time::now(), taken.until_full) };
+        let later = (!Arc::ptr_eq(state, &gates.rates[limit].state)).then(|| state.clone());
+        let token = Token { limit, later, key, back_at: time::after(time::now(), taken.until_full) };
         match &mut self.first {
             none @ None => *none = Some(token),
             Some(_) => self.more.push(token),
@@ -83,7 +92,7 @@ impl Tokens {
     pub(super) fn give_back(&mut self, gates: &RouteGates) {
         let now = time::now();
         for token in self.first.take().into_iter().chain(self.more.drain(..)).filter(|token| token.back_at > now) {
-            gates.rates[token.limit].state.table.give_back(&token.key);
+            token.later.as_ref().unwrap_or(&gates.rates[token.limit].state).table.give_back(&token.key);
         }
     }
 

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 
 use super::abandonable::{Abandonable, NoHead};
+use super::edition::Edition;
 use super::identify::{Identified, Whole};
 use super::receive::Received;
 use super::{Proxy, Refused, Serving, tunnel};
@@ -30,11 +31,24 @@ const MAX_GATHERED: u64 = 64 * 1024;
 
 /// Sends the request under `permit` and makes the answer to its client.
 pub(super) fn forward(proxy: Arc<Proxy>, identified: Identified, permit: Permit) -> Serving {
-    let upstream = identified.received.edition.upstreams[permit.gates().policy.upstream].clone();
+    let upstream = proxy.upstream_now(&identified.received.edition, permit.gates().policy.upstream);
     if upstream.retries_statuses() {
         return Box::pin(gather(proxy, upstream, identified, permit));
     }
     set_out(proxy, upstream, identified, permit)
+}
+
+impl Proxy {
+    /// An upstream of `edition` with the servers that it has in the policy in force: while a request waited, they may have
+    /// moved. One that the policy does not name any more serves those who still want it.
+    fn upstream_now(&self, edition: &Arc<Edition>, place: usize) -> Arc<Upstream> {
+        let known = &edition.upstreams[place];
+        let now = self.edition.load();
+        if Arc::ptr_eq(&now, edition) {
+            return known.clone();
+        }
+        now.upstreams.iter().find(|upstream| upstream.policy.name == known.policy.name).unwrap_or(known).clone()
+    }
 }
 
 /// Reads a short body whole before it goes out, so that the request can be sent once more.

@@ -83,7 +83,7 @@ pub(super) async fn accept(proxy: Arc<Proxy>, received: Box<Received>, preferred
     if let Some(key) = assigned {
         response.headers_mut().insert(TURNWISE_SESSION, key);
     }
-    received.ending.answered(response.status().as_u16());
+    received.ending.answered_itself(response.status().as_u16());
     hand_over(response, &exchange, None)
 }
 
@@ -183,7 +183,7 @@ pub(super) fn tell(proxy: Arc<Proxy>, request: Request<Incoming>, peer: &Peer) -
         };
         match told {
             Ok(response) => {
-                ending.answered(response.status().as_u16());
+                ending.answered_itself(response.status().as_u16());
                 hand_over(response, &exchange, rest.filter(|_| http1))
             }
             Err(refusal) => {

@@ -1,7 +1,7 @@
 //! What is noted of one request, for those that have a line in the log when they end or are part of a trace. Of the others
 //! nothing is noted.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ pub struct Story {
     sent: AtomicU64,
     reason: OnceLock<&'static str>,
     cut: OnceLock<&'static str>,
+    is_own: AtomicBool,
 }
 
 /// The time in one queue.
@@ -84,8 +85,14 @@ impl Story {
         self.sent.fetch_add(bytes, Relaxed);
     }
 
-    /// Notes why the gateway answered itself.
+    /// Notes that the gateway answered itself.
+    pub fn answered_itself(&self) {
+        self.is_own.store(true, Relaxed);
+    }
+
+    /// Notes that the gateway answered itself, and why.
     pub fn refused(&self, reason: &'static str) {
+        self.answered_itself();
         let _ = self.reason.set(reason);
     }
 
@@ -115,7 +122,13 @@ impl Story {
         (self.received.load(Relaxed), self.sent.load(Relaxed))
     }
 
-    /// Why the gateway answered itself.
+    /// Whether the gateway answered itself.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.is_own.load(Relaxed)
+    }
+
+    /// Why the gateway answered itself, where that was a refusal.
     #[must_use]
     pub fn reason(&self) -> Option<&'static str> {
         self.reason.get().copied()

@@ -88,6 +88,14 @@ impl Ending {
         }
     }
 
+    /// The gateway has answered with `status` itself, as it was asked to.
+    pub fn answered_itself(&mut self, status: u16) {
+        self.answered(status);
+        if let Some(story) = self.story() {
+            story.answered_itself();
+        }
+    }
+
     /// A piece of the answer's body goes out.
     pub fn sent(&self, bytes: usize) {
         if let Some(story) = self.story() {
@@ -130,11 +138,11 @@ impl Drop for Ending {
 
 /// Who ended it, in one word.
 fn ended_by(story: &Story, status: u16) -> &'static str {
-    match (story.why_cut(), story.reason()) {
-        (Some(why), _) => why,
-        (None, Some(_)) => "gateway",
-        (None, None) if status == CLIENT_LEFT => "client",
-        (None, None) => "upstream",
+    match story.why_cut() {
+        Some(why) => why,
+        None if story.is_own() => "gateway",
+        None if status == CLIENT_LEFT => "client",
+        None => "upstream",
     }
 }
 

@@ -61,6 +61,21 @@ fn every_request_has_one_line_with_how_it_went() {
 }
 
 #[test]
+fn what_the_gateway_says_itself_is_told_as_its_own() {
+    let agent = Recorder::start();
+    let policy = format!("background: {{}}\n{POLICY}    background: prefer\n");
+    let gateway = Gateway::started(&agent, &policy, &Started::with(&["--log-requests", "all"], &[]));
+    let accepted = gateway.ask(&post("/", "later").header("prefer", "respond-async"));
+    assert_eq!(accepted.status, 202);
+    let status = gateway.ask(&get(&accepted.header("location").expect("where the job is")));
+    assert_eq!(status.status, 200);
+    eventually("both are told", || lines(&gateway).len() >= 2);
+    for line in lines(&gateway).iter().take(2) {
+        assert_eq!((&line["ended_by"], &line["reason"]), (&"gateway".into(), &Value::Null), "{line}");
+    }
+}
+
+#[test]
 fn problems_alone_are_told_where_that_is_wanted() {
     let agent = Recorder::start();
     let gateway = telling(&agent, "problems");

@@ -1,6 +1,6 @@
 //! Those who wait while the policy changes around them.
 
-use crate::harness::{House, ONE_AGENT, assert_took, later, paused, settle, timed};
+use crate::harness::{Asked, House, ONE_AGENT, assert_took, later, paused, settle, timed};
 
 fn limits(words: &str) -> String {
     format!("limits: {{{words}}}\n{ONE_AGENT}defaults: {{timeouts: {{response: 1h}}}}\n")
@@ -112,6 +112,122 @@ fn a_turns_deadline_stays_what_it_was_on_arrival() {
     });
 }
 
+fn rate(limits: &str) -> String {
+    format!("{ONE_AGENT}routes: [{{name: runs, upstream: agents, rate_limits: [{limits}]}}]\n")
+}
+
+/// So many requests, of which the first passes and the others wait for their tokens.
+async fn wait_for_tokens(house: &House, count: usize) -> Vec<Asked> {
+    let mut asked = Vec::new();
+    for n in 0..count {
+        asked.push(house.get("/", &format!("X-Id: {n}\r\n")));
+        settle().await;
+    }
+    assert_eq!(house.metric("turnwise_waiting_requests", "queue=\"rate\""), (count - 1) as f64);
+    asked
+}
+
+#[test]
+fn a_raised_rate_lets_through_who_waits_for_a_token_before_those_who_come() {
+    paused(async {
+        let slow = "{per: route, rate: 1/h, burst: 1, when_exceeded: wait, queue_timeout: 2h}";
+        let house = House::new(&rate(slow));
+        let mut asked = wait_for_tokens(&house, 4).await;
+        house.reload(&rate(&slow.replace("1/h", "1/min")));
+        asked.push(house.get("/", "X-Id: 4\r\n"));
+        settle().await;
+        assert_eq!(house.agent.order(), ["0", "1"], "the new bucket is full");
+        let last = asked.pop().expect("five");
+        let (took, answer) = timed(last.answer()).await;
+        assert_took(took, 180.0);
+        assert_eq!(answer.field("ratelimit-policy"), Some("\"route\";q=1;w=60"));
+        for one in asked {
+            assert_eq!(one.status().await, 200);
+        }
+        assert_eq!(house.agent.order(), ["0", "1", "2", "3", "4"]);
+        house.at_rest().await;
+    });
+}
+
+#[test]
+fn a_lowered_rate_holds_for_those_who_wait_and_their_deadline_stays() {
+    paused(async {
+        let fast = "{per: route, rate: 6/min, burst: 1, when_exceeded: wait, queue_timeout: 60s}";
+        let house = House::new(&rate(fast));
+        let mut asked = wait_for_tokens(&house, 3).await;
+        house.reload(&rate(&fast.replace("6/min", "1/h").replace("60s", "5h")));
+        let answer = asked.pop().expect("three").answer();
+        let (took, answer) = timed(answer).await;
+        assert_took(took, 60.0);
+        assert_eq!((answer.status, answer.reason()), (429, "rate_limited".into()));
+        assert_eq!(answer.field("ratelimit-policy"), Some("\"route\";q=1;w=3600"));
+        assert_eq!(house.agent.order(), ["0", "1"], "the new bucket had one token");
+        drop(asked);
+        house.at_rest().await;
+    });
+}
+
+#[test]
+fn who_waits_for_a_token_of_a_limit_that_is_taken_away_needs_none() {
+    let other = "{per: client_ip, rate: 1/h, burst: 9}";
+    let named = "{name: other, per: route, rate: 1/h, burst: 9}";
+    for without in ["", other, named] {
+        paused(async {
+            let house = House::new(&rate("{per: route, rate: 1/h, burst: 1, when_exceeded: wait, queue_timeout: 2h}"));
+            let asked = wait_for_tokens(&house, 4).await;
+            house.reload(&rate(without));
+            let (took, ()) = timed(async {
+                for one in asked {
+                    assert_eq!(one.status().await, 200);
+                }
+            })
+            .await;
+            assert_took(took, 0.0);
+            assert_eq!(house.agent.order(), ["0", "1", "2", "3"]);
+            house.at_rest().await;
+        });
+    }
+}
+
+#[test]
+fn a_limit_that_now_rejects_lets_those_go_on_waiting_who_wait() {
+    paused(async {
+        let waits = "{per: route, rate: 1/min, burst: 1, when_exceeded: wait, queue_timeout: 2h}";
+        let house = House::new(&rate(waits));
+        let mut asked = wait_for_tokens(&house, 2).await;
+        house.reload(&rate("{per: route, rate: 1/min, burst: 1}"));
+        assert_eq!(house.get("/", "").answer().await.reason(), "rate_limited");
+        let (took, status) = timed(asked.pop().expect("two").status()).await;
+        assert_eq!(status, 200);
+        assert_took(took, 60.0);
+        house.at_rest().await;
+    });
+}
+
+#[test]
+fn a_token_of_a_later_definition_goes_back_to_its_bucket() {
+    paused(async {
+        let with = |burst: u32| {
+            format!(
+                "limits: {{concurrency: 1, queue_timeout: 5s}}\n{}",
+                rate(&format!("{{per: route, rate: 1/h, burst: {burst}, when_exceeded: wait, queue_timeout: 2h}}"))
+            )
+        };
+        let house = House::new(&with(1));
+        let running = house.get("/?think=20", "");
+        settle().await;
+        let waiting = house.get("/", "");
+        settle().await;
+        house.reload(&with(2));
+        assert_eq!(waiting.answer().await.reason(), "queue_timeout");
+        assert_eq!(running.status().await, 200);
+        let (took, answer) = timed(house.get("/", "").answer()).await;
+        assert_took(took, 0.0);
+        assert_eq!((answer.status, answer.field("ratelimit")), (200, Some("\"route\";r=1;t=3600")));
+        house.at_rest().await;
+    });
+}
+
 #[test]
 fn a_route_that_is_removed_still_serves_those_who_wait_in_it() {
     paused(async {
@@ -126,6 +242,30 @@ fn a_route_that_is_removed_still_serves_those_who_wait_in_it() {
         let hosts: Vec<String> = house.agent.seen().into_iter().map(|seen| seen.host).collect();
         assert_eq!(hosts.iter().filter(|host| *host == "agent").count(), 4);
         assert_eq!((house.agent.most("session:s"), house.agent.now("host:other")), (1, 0));
+        house.at_rest().await;
+    });
+}
+
+#[test]
+fn who_waits_goes_to_the_servers_that_the_upstream_has_by_then() {
+    paused(async {
+        let with =
+            |upstreams: &str| format!("limits: {{concurrency: 1, queue_timeout: 1h}}\nupstreams: {{{upstreams}}}\n");
+        let house = House::new(&with("agents: {servers: ['http://old:80']}"));
+        let mut asked = Vec::new();
+        for n in 0..3 {
+            asked.push(house.get("/?think=10", &format!("X-Id: {n}\r\n")));
+            settle().await;
+        }
+        house.reload(&with("agents: {servers: ['http://new:80']}"));
+        later(10.0).await;
+        // Under another name it is another upstream, which they did not ask for.
+        house.reload(&with("others: {servers: ['http://others:80']}"));
+        for one in asked {
+            assert_eq!(one.status().await, 200);
+        }
+        let hosts: Vec<_> = house.agent.seen().into_iter().map(|seen| seen.host).collect();
+        assert_eq!(hosts, ["old", "new", "old"]);
         house.at_rest().await;
     });
 }
