@@ -24,6 +24,7 @@ mod table;
 mod work;
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -49,6 +50,7 @@ use crate::time;
 pub struct Jobs {
     table: Mutex<Table>,
     store: Store,
+    store_path: PathBuf,
     /// Told when there may be something to do for whoever begins jobs.
     changed: Notify,
     metrics: Arc<Metrics>,
@@ -146,7 +148,14 @@ impl Jobs {
         if waiting > 0 {
             tracing::info!(jobs = waiting, "jobs from before go on");
         }
-        Ok(Arc::new(Self { table: Mutex::new(table), store, changed: Notify::new(), metrics }))
+        let store_path = settings.store.clone();
+        Ok(Arc::new(Self { table: Mutex::new(table), store, store_path, changed: Notify::new(), metrics }))
+    }
+
+    /// The store, as the policy named it with which it was opened.
+    #[must_use]
+    pub fn store_path(&self) -> &Path {
+        &self.store_path
     }
 
     /// New settings. What is there already stays, whatever the new bounds are.

@@ -21,7 +21,7 @@ use crate::telemetry::requests::{self, LogRequests};
 
 /// A reverse proxy that makes the requests to an agent API take turns.
 #[derive(Debug, Parser)]
-#[command(name = "turnwise", version, args_conflicts_with_subcommands = true)]
+#[command(name = "turnwise", version, propagate_version = true, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -73,7 +73,7 @@ struct Serve {
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
     /// What is logged: error, warn, info, debug, trace, or a filter as in RUST_LOG [default: RUST_LOG, then info].
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = log::filter)]
     log_level: Option<String>,
     /// Which requests have a line in the log when they end: off, problems (status 400 or above, or no whole answer), all, or a
     /// share such as 10%.
@@ -145,7 +145,7 @@ fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 fn run(arguments: Serve) -> u8 {
-    let log = match log::start(arguments.log_format, arguments.log_level.as_deref()) {
+    let log = match log::start(arguments.log_format, arguments.log_level) {
         Ok(log) => log,
         Err(error) => return failed(&error),
     };

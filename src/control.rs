@@ -7,8 +7,8 @@ pub mod drain;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -18,7 +18,7 @@ use crate::admission::Admission;
 use crate::background::{Jobs, Place};
 use crate::config::{Fault, Position, Problem, Problems};
 use crate::policy::compile::{self, Compiled};
-use crate::policy::{Policy, diff};
+use crate::policy::{Background, Policy, diff};
 use crate::proxy::edition::Edition;
 use crate::proxy::{JobRunner, Lifecycle, Proxy};
 use crate::response::joined::Answers;
@@ -52,8 +52,10 @@ pub struct Control {
     /// One for each worker.
     pub pulses: Vec<Pulse>,
     pub tls: tls::Store,
-    /// Where the first policy had a durable queue.
-    pub jobs: Option<Arc<Jobs>>,
+    /// The durable queue, from the first policy on that has one.
+    pub jobs: Arc<OnceLock<Arc<Jobs>>>,
+    /// Where its jobs are kept, instead of where the policy says.
+    place: Option<Place>,
     servers: Registry,
     dial: Arc<dyn Dial>,
     loaded: Mutex<Loaded>,
@@ -115,29 +117,26 @@ impl Control {
     /// # Errors
     /// When `admin.token_file`, or a certificate, cannot be read or used; or the job store.
     pub fn new(file: PathBuf, compiled: Compiled, dial: Arc<dyn Dial>) -> Result<Arc<Self>, Problems> {
-        let store = compiled.policy.background.as_ref().map(|settings| {
-            // As other files that the policy names, it stands beside it.
-            Place::Folder(file.parent().unwrap_or(Path::new("")).join(&settings.store))
-        });
-        Self::with_store(file, compiled, dial, store)
+        Self::with_store(file, compiled, dial, None)
     }
 
-    /// As [`new`](Self::new), with the jobs kept in `store` if the policy has a durable queue.
+    /// As [`new`](Self::new), with the jobs kept in `place` instead of where a policy says.
     ///
     /// # Errors
-    /// As [`new`](Self::new); and when the store cannot be used.
+    /// As [`new`](Self::new).
     pub fn with_store(
         file: PathBuf,
         compiled: Compiled,
         dial: Arc<dyn Dial>,
-        store: Option<Place>,
+        place: Option<Place>,
     ) -> Result<Arc<Self>, Problems> {
         let metrics = Arc::new(Metrics::new());
         let tls = tls::Store::new(folder_of(&file));
         let (compiled, token, prepared) = read_named(&file, compiled, &tls)?;
         let policy = Arc::new(compiled.policy);
         tls.commit(prepared, &policy);
-        let jobs = open_jobs(&file, &policy, store, &metrics)?;
+        let jobs = policy.background.as_ref().map(|queue| open_jobs(&file, queue, place.clone(), &metrics));
+        let jobs = jobs.transpose()?.map_or_else(OnceLock::new, OnceLock::from);
         let admission = Arc::new(Admission::new(&policy, metrics.clone()));
         let servers = Registry::new(metrics.clone());
         let edition = wire(1, &policy, &admission, &servers, &tls);
@@ -157,7 +156,8 @@ impl Control {
             drain: drain::Drain::default(),
             pulses: (0..policy.server.workers).map(|_| Pulse::default()).collect(),
             tls,
-            jobs,
+            jobs: Arc::new(jobs),
+            place,
             servers,
             dial,
             reloading: Mutex::new(()),
@@ -190,8 +190,10 @@ impl Control {
         let _reloading = self.reloading.lock();
         let content = compile::read(&self.file);
         *self.tried.lock() = content.as_ref().ok().cloned();
-        let outcome =
-            compile::from_content(&self.file, content).and_then(|compiled| read_named(&self.file, compiled, &self.tls));
+        let outcome = compile::from_content(&self.file, content)
+            .and_then(|compiled| read_named(&self.file, compiled, &self.tls))
+            // Last: whatever is found wrong, no store has been made for nothing.
+            .and_then(|named| self.queue_jobs(&named.0.policy).map(|()| named));
         match outcome {
             Ok((compiled, token, tls)) => {
                 self.metrics.config_reloads.with_label_values(&["success"]).inc();
@@ -212,6 +214,15 @@ impl Control {
         }
     }
 
+    /// Opens the durable queue, if the policy is the first that has one.
+    fn queue_jobs(&self, policy: &Policy) -> Result<(), Problems> {
+        if let (Some(settings), None) = (&policy.background, self.jobs.get()) {
+            let jobs = open_jobs(&self.file, settings, self.place.clone(), &self.metrics)?;
+            self.jobs.get_or_init(|| jobs);
+        }
+        Ok(())
+    }
+
     /// Whoever reads the log has been told at the start of what has not changed since.
     fn resize_connections(&self, policy: &Policy) {
         let connections = max_connections(&policy.server, self.first.listen.len());
@@ -226,13 +237,14 @@ impl Control {
         let policy = Arc::new(compiled.policy);
         self.tls.commit(tls, &self.first);
         // What was bound at the start is compared with, not what a later file asked for in vain.
-        let restart_needed = diff::needs_restart(&self.first, &policy);
+        let store = self.jobs.get().map(|jobs| jobs.store_path());
+        let restart_needed = diff::needs_restart(&self.first, &policy, store);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let edition = wire(generation, &policy, &self.admission, &self.servers, &self.tls);
         show_limits(&self.metrics, &policy);
         self.resize_connections(&policy);
         self.edition.store(Arc::new(edition));
-        if let (Some(jobs), Some(settings)) = (&self.jobs, &policy.background) {
+        if let (Some(jobs), Some(settings)) = (self.jobs.get(), &policy.background) {
             jobs.configure(settings);
         }
         self.published.send_replace(generation);
@@ -279,12 +291,28 @@ impl Control {
         })
     }
 
-    /// Runs jobs through `proxy`, in the runtime that calls this, if there is a queue of them. Never ends.
-    pub async fn run_jobs(self: Arc<Self>, proxy: Arc<Proxy>) {
-        match &self.jobs {
-            Some(jobs) => jobs.clone().work(Arc::new(JobRunner(proxy))).await,
-            None => std::future::pending().await,
+    /// The policy in force: the last one, but for what needs a restart.
+    #[must_use]
+    pub fn policy_in_force(&self) -> Policy {
+        diff::in_force(&self.first, &self.edition.load().policy, self.jobs.get().map(|jobs| jobs.store_path()))
+    }
+
+    /// The durable queue, as soon as a policy has one. Cancel safe.
+    pub async fn jobs_once_there(&self) -> Arc<Jobs> {
+        let mut published = self.published.subscribe();
+        loop {
+            if let Some(jobs) = self.jobs.get() {
+                return jobs.clone();
+            }
+            if published.changed().await.is_err() {
+                return std::future::pending().await;
+            }
         }
+    }
+
+    /// Runs jobs through `proxy`, in the runtime that calls this, once there is a queue of them. Never ends.
+    pub async fn run_jobs(self: Arc<Self>, proxy: Arc<Proxy>) {
+        self.jobs_once_there().await.work(Arc::new(JobRunner(proxy))).await;
     }
 
     /// Runs the health checks of whichever edition is in force. Never ends.
@@ -356,20 +384,19 @@ pub fn folder_of(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
 }
 
+/// Opens the store at `place`, or where the policy says: as other files that it names, beside the policy file.
 fn open_jobs(
     file: &Path,
-    policy: &Policy,
-    store: Option<Place>,
+    settings: &Background,
+    place: Option<Place>,
     metrics: &Arc<Metrics>,
-) -> Result<Option<Arc<Jobs>>, Problems> {
-    let (Some(settings), Some(place)) = (&policy.background, store) else { return Ok(None) };
+) -> Result<Arc<Jobs>, Problems> {
+    let place = place.unwrap_or_else(|| Place::Folder(folder_of(file).join(&settings.store)));
     let shown = match &place {
         Place::Folder(folder) => folder.display().to_string(),
         _ => "memory".to_owned(),
     };
-    let opened = Jobs::open(settings, place, metrics.clone());
-    opened
-        .map(Some)
+    Jobs::open(settings, place, metrics.clone())
         .map_err(|why| Problems::of_file(&file.to_string_lossy(), format!("background.store: {shown}: {why}")))
 }
 

@@ -27,7 +27,7 @@ mod tunnel;
 
 use std::future::{Future, ready};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -65,8 +65,8 @@ pub struct Proxy {
     pub lifecycle: Arc<Lifecycle>,
     /// Those that equal requests share; for all workers.
     pub answers: Arc<Answers>,
-    /// Those that are answered later, where the policy has room for them.
-    pub jobs: Option<Arc<Jobs>>,
+    /// Those that are answered later, once a policy has had room for them.
+    pub jobs: Arc<OnceLock<Arc<Jobs>>>,
     /// For requests that no route was found for.
     pub unrouted: Arc<RouteMetrics>,
 }
@@ -80,7 +80,7 @@ impl Proxy {
     /// Dropping the future is how a client leaves: it leaves every line at once. What a server already works on is
     /// finished or cancelled as the route's `abandoned` says.
     pub fn call(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Serving {
-        if self.jobs.is_some() && later::is_about_a_job(request.uri()) {
+        if self.jobs.get().is_some() && later::is_about_a_job(request.uri()) {
             return later::tell(self.clone(), request, peer);
         }
         let received = match self.receive(request, peer) {

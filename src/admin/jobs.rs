@@ -18,7 +18,7 @@ const USUALLY: usize = 50;
 
 /// For `GET /status`; null without a queue.
 pub(super) fn summary(control: &Control) -> Value {
-    let Some(jobs) = &control.jobs else { return Value::Null };
+    let Some(jobs) = control.jobs.get() else { return Value::Null };
     let census = jobs.census();
     let mut summary: serde_json::Map<_, _> =
         census.counts().map(|(status, count)| (status.word().to_owned(), json!(count))).collect();
@@ -28,7 +28,7 @@ pub(super) fn summary(control: &Control) -> Value {
 
 /// `GET /jobs?status=…&limit=…`.
 pub(super) fn list(control: &Control, query: &str) -> Answer {
-    let Some(jobs) = &control.jobs else { return no_queue() };
+    let Some(jobs) = control.jobs.get() else { return no_queue() };
     let status = match query::value(query, "status").filter(|word| !word.is_empty()) {
         None => None,
         Some(word) => match Status::of_word(&word) {
@@ -94,7 +94,7 @@ pub(super) fn show(control: &Control, id: &str) -> Answer {
 }
 
 fn named<'c>(control: &'c Control, id: &str) -> Option<(&'c Arc<Jobs>, JobId)> {
-    control.jobs.as_ref().zip(JobId::parse(id))
+    control.jobs.get().zip(JobId::parse(id))
 }
 
 fn no_queue() -> Answer {
@@ -122,7 +122,7 @@ fn later(detail: &str) -> Answer {
 
 /// Brings the gauges up to date.
 pub(super) fn update_gauges(control: &Control) {
-    let Some(jobs) = &control.jobs else { return };
+    let Some(jobs) = control.jobs.get() else { return };
     let census = jobs.census();
     for (status, count) in census.counts() {
         let gauge = control.metrics.jobs.with_label_values(&[status.word()]);

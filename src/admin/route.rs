@@ -96,7 +96,7 @@ pub(super) async fn route(admin: &Admin, request: Request<Incoming>) -> Answer {
         Endpoint::Ready => answer::text(StatusCode::OK, "ready\n"),
         Endpoint::Health => answer::json(StatusCode::OK, &status::health(control)),
         Endpoint::Status => answer::json(StatusCode::OK, &status::status(control)),
-        Endpoint::Config => answer::json(StatusCode::OK, &control.edition.load().policy.shown()),
+        Endpoint::Config => answer::json(StatusCode::OK, &control.policy_in_force().shown()),
         Endpoint::History => history::show(&admin.past, query),
         Endpoint::Sessions => sessions::list(control, query),
         Endpoint::Jobs => jobs::list(control, query),

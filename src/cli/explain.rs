@@ -34,6 +34,13 @@ pub(super) struct Explain {
     body: Option<String>,
 }
 
+/// What a request would get.
+struct Explained {
+    text: String,
+    /// It has a route, which refuses it.
+    is_refused: bool,
+}
+
 impl Explain {
     /// Prints the explanation. Returns the exit code.
     pub(super) fn run(self) -> u8 {
@@ -45,10 +52,10 @@ impl Explain {
             }
         };
         match self.explanation(&compiled.policy) {
-            Ok(text) => {
+            Ok(Explained { text, is_refused }) => {
                 // A reader that closed the pipe has read enough.
                 let _ = std::io::stdout().lock().write_all(text.as_bytes());
-                OK
+                if is_refused { FAILED } else { OK }
             }
             Err(why) => {
                 eprintln!("{why}");
@@ -57,7 +64,7 @@ impl Explain {
         }
     }
 
-    fn explanation(&self, policy: &Policy) -> Result<String, String> {
+    fn explanation(&self, policy: &Policy) -> Result<Explained, String> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             headers.append(name, value.clone());
@@ -81,7 +88,7 @@ impl Explain {
     }
 }
 
-fn describe(policy: &Policy, place: usize, view: &HeadView<'_>, body: &Bytes) -> String {
+fn describe(policy: &Policy, place: usize, view: &HeadView<'_>, body: &Bytes) -> Explained {
     let route = &policy.routes[place];
     let upstream = &policy.upstreams[route.upstream];
     let mut text = String::new();
@@ -90,7 +97,9 @@ fn describe(policy: &Policy, place: usize, view: &HeadView<'_>, body: &Bytes) ->
         let _ = writeln!(text, "{what:<12} {value}");
     };
     line("route", format!("{} (number {} of {}: {})", route.name, place + 1, policy.routes.len(), why(route)));
-    line("session", session_line(route, view, body));
+    let session = session_line(route, view, body);
+    let is_refused = session.is_err();
+    line("session", session.unwrap_or_else(|why| format!("refused: 400 {why}")));
     if let Some(session) = route.session.as_ref().filter(|_| !route.exempt) {
         line("turn", turn_line(session));
         line("if busy", busy_line(session));
@@ -129,7 +138,7 @@ fn describe(policy: &Policy, place: usize, view: &HeadView<'_>, body: &Bytes) ->
     if let Some(later) = later_line(policy, route) {
         line("background", later);
     }
-    text
+    Explained { text, is_refused }
 }
 
 fn why(route: &Route) -> String {
@@ -156,30 +165,29 @@ fn why(route: &Route) -> String {
     reasons.join("; ")
 }
 
-fn session_line(route: &Route, view: &HeadView<'_>, body: &Bytes) -> String {
+/// Whose turn it takes, or why it is refused.
+fn session_line(route: &Route, view: &HeadView<'_>, body: &Bytes) -> Result<String, String> {
     if route.exempt {
-        return "none: the route is exempt, its requests take no turn and no place".into();
+        return Ok("none: the route is exempt, its requests take no turn and no place".into());
     }
     let Some(session) = &route.session else {
-        return "none: requests of this route do not wait for one another".into();
+        return Ok("none: requests of this route do not wait for one another".into());
     };
     let sources: Vec<String> = session.key.iter().map(source).collect();
     let looked = sources.join(", then ");
-    match SessionKey::from_whole(session, &route.matching.path, view, body) {
-        Err(bad) => format!("refused: 400 bad_request: {bad}"),
-        Ok(KeyLookup::Found(key)) => format!("{key} (first one present of {looked})"),
-        Ok(KeyLookup::Absent(_)) => match session.anonymous {
-            Anonymous::Reject => format!("refused: 400 session_required, nothing in {looked}"),
-            Anonymous::Shared => format!("the one that all requests without a key share, nothing in {looked}"),
-            Anonymous::Separate => match &session.assign {
-                None => format!("its own: it waits for no other, nothing in {looked}"),
-                Some(Assign::Header(name)) => format!("a made-up key, sent upstream as field {name}"),
-                Some(Assign::Json(pointer)) => {
-                    format!("a made-up key, sent upstream at /{} of a JSON body", pointer.join("/"))
-                }
-            },
-        },
+    let lookup = SessionKey::from_whole(session, &route.matching.path, view, body);
+    if let KeyLookup::Found(key) = lookup.map_err(|bad| format!("bad_request: {bad}"))? {
+        return Ok(format!("{key} (first one present of {looked})"));
     }
+    Ok(match (session.anonymous, &session.assign) {
+        (Anonymous::Reject, _) => return Err(format!("session_required, nothing in {looked}")),
+        (Anonymous::Shared, _) => format!("the one that all requests without a key share, nothing in {looked}"),
+        (Anonymous::Separate, None) => format!("its own: it waits for no other, nothing in {looked}"),
+        (Anonymous::Separate, Some(Assign::Header(name))) => format!("a made-up key, sent upstream as field {name}"),
+        (Anonymous::Separate, Some(Assign::Json(pointer))) => {
+            format!("a made-up key, sent upstream at /{} of a JSON body", pointer.join("/"))
+        }
+    })
 }
 
 fn source(source: &KeySource) -> String {

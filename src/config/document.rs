@@ -14,12 +14,17 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads a file and puts values of the environment in.
+    /// Reads a file and puts values of the environment in. What reading can go on without is told to the sink that comes
+    /// with it: a value that could not be put in.
     ///
     /// # Errors
     ///
     /// Everything that is wrong with the file as such; as many problems as can be told in one go.
-    pub fn parse(file_name: &str, bytes: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Document, Problems> {
+    pub fn read(
+        file_name: &str,
+        bytes: &[u8],
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Document, Sink), Problems> {
         if bytes.len() > MAX_BYTES {
             return Err(Problems::of_file(file_name, "the file is larger than 1 MiB"));
         }
@@ -41,10 +46,16 @@ impl Document {
         }
         values::resolve(&mut root, text, &sink).map_err(|problem: Problem| Problems::new(vec![problem]))?;
         values::put_environment_in(&mut root, env, &sink);
-        if sink.has_problems() {
-            return Err(sink.into_problems());
-        }
-        Ok(Document { file: file_name.to_owned(), root })
+        Ok((Document { file: file_name.to_owned(), root }, sink))
+    }
+
+    /// As [`read`](Self::read), for one who wants nothing less than all of it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file as such.
+    pub fn parse(file_name: &str, bytes: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Document, Problems> {
+        let (document, sink) = Self::read(file_name, bytes, env)?;
+        if sink.has_problems() { Err(sink.into_problems()) } else { Ok(document) }
     }
 
     /// As given to [`Document::parse`].
@@ -199,6 +210,12 @@ mod tests {
             "f.yaml:1:1: a: the environment variable `NOPE` is not set; set it, or write `${NOPE:-default}`\n\
              f.yaml:2:16: b[1]: the environment variable `NADA` is not set; set it, or write `${NADA:-default}`"
         );
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_is_told_at_its_key() {
+        assert_eq!(refused("a: 1\nb: {c: 99999999999999999999}\n"), "f.yaml:2:5: b.c: the number is too large");
+        parse("a: '99999999999999999999'").expect("text");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Strict reading of a tree that goes on after a problem, so that one pass tells everything.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -14,12 +15,15 @@ pub struct Sink {
     file: String,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
+    /// Paths of values that could not be had: whatever else is wrong there comes of that.
+    spoilt: RefCell<HashSet<String>>,
 }
 
 impl Sink {
     #[must_use]
     pub fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), problems: RefCell::default(), warnings: RefCell::default() }
+        let (problems, warnings, spoilt) = Default::default();
+        Self { file: file.to_owned(), problems, warnings, spoilt }
     }
 
     #[must_use]
@@ -33,7 +37,16 @@ impl Sink {
     }
 
     pub fn push(&self, problem: Problem) {
-        self.problems.borrow_mut().push(problem);
+        if !self.spoilt.borrow().contains(&problem.path) {
+            self.problems.borrow_mut().push(problem);
+        }
+    }
+
+    /// As [`push`](Self::push), where reading goes on without the value: nothing more is said of that one.
+    pub(super) fn push_spoilt(&self, problem: Problem) {
+        let path = problem.path.clone();
+        self.push(problem);
+        self.spoilt.borrow_mut().insert(path);
     }
 
     #[must_use]
@@ -176,6 +189,14 @@ impl<'a> Cursor<'a> {
     pub fn bool(self) -> Option<bool> {
         match self.scalar() {
             Some(Scalar { value: Value::Bool(value), .. }) => Some(*value),
+            Some(scalar) if scalar.value == Value::Text && !scalar.from_environment => {
+                let fault = Fault::new(format!("must be `true` or `false`, not the text {}", self.kind()));
+                self.refuse(match &*scalar.text.to_ascii_lowercase() {
+                    "true" | "on" | "yes" => fault.hint("write `true`, without quotation marks"),
+                    "false" | "off" | "no" => fault.hint("write `false`, without quotation marks"),
+                    _ => fault,
+                })
+            }
             _ => self.wrong(format!("must be `true` or `false`, not {}", self.kind())),
         }
     }
@@ -229,7 +250,11 @@ impl<'a> Cursor<'a> {
         }
         let list: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
         let fault = Fault::new(format!("must be {}, not {}", list.join(" or "), self.kind()));
-        let near = scalar.and_then(|scalar| suggest::nearest(&scalar.text, words));
+        let near = scalar.and_then(|scalar| match scalar.value {
+            // YAML 1.1 takes them for the same.
+            Value::Bool(false) => words.into_iter().find(|word| *word == "off"),
+            _ => suggest::nearest(&scalar.text, words),
+        });
         self.refuse(match near {
             Some(word) => fault.hint(format!("did you mean `{word}`?")),
             None => fault,

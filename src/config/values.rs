@@ -14,10 +14,26 @@ const MAX_EXPANDED: usize = 4 << 20;
 /// What serde_yaml refuses, and whatever the two readers of YAML take for different things.
 pub(super) fn resolve(root: &mut Node, text: &str, sink: &Sink) -> Result<(), Problem> {
     let value: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| {
+        if let Some(node) = beyond_64_bits(root) {
+            return sink.fault_at(node, "the number is too large");
+        }
         let at = error.location().map_or(Position::START, |at| Position { line: at.line(), column: at.column() });
         Fault::new(format!("this is no valid YAML: {}", super::quoted(&error.to_string()))).at(sink.file(), at, "")
     })?;
     join(root, &value, sink)
+}
+
+/// The first number that serde_yaml has no room for, or a text of such digits.
+fn beyond_64_bits(node: &Node) -> Option<&Node> {
+    match &node.kind {
+        Kind::Mapping(entries) => entries.iter().find_map(|entry| beyond_64_bits(&entry.node)),
+        Kind::List(items) => items.iter().find_map(beyond_64_bits),
+        Kind::Scalar(scalar) => {
+            let digits = scalar.text.strip_prefix(['+', '-']).unwrap_or(&scalar.text);
+            let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            (is_number && digits.parse::<i64>().is_err() && digits.parse::<u64>().is_err()).then_some(node)
+        }
+    }
 }
 
 fn join(node: &mut Node, value: &serde_yaml::Value, sink: &Sink) -> Result<(), Problem> {
@@ -91,7 +107,7 @@ pub(super) fn put_environment_in(root: &mut Node, env: &dyn Fn(&str) -> Option<S
 
 fn walk(node: &mut Node, change: &mut dyn FnMut(&mut Node) -> Result<(), Fault>, sink: &Sink) {
     if let Err(fault) = change(node) {
-        sink.push(fault.at(sink.file(), node.at, &node.path));
+        sink.push_spoilt(fault.at(sink.file(), node.at, &node.path));
     }
     match &mut node.kind {
         Kind::Mapping(entries) => entries.iter_mut().for_each(|entry| walk(&mut entry.node, change, sink)),

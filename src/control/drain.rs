@@ -87,11 +87,11 @@ impl Control {
         close_listeners();
         self.lifecycle.refuse_requests();
         self.stage.send_replace(Stage::Ending);
-        if let Some(jobs) = &self.jobs {
+        if let Some(jobs) = self.jobs.get() {
             jobs.drain();
         }
         let deadline = time::after(time::now(), server.drain_timeout);
-        let jobs_rest = || self.jobs.as_ref().is_none_or(|jobs| jobs.is_at_rest());
+        let jobs_rest = || self.jobs.get().is_none_or(|jobs| jobs.is_at_rest());
         while !(self.admission.roll.is_empty() && jobs_rest()) {
             if time::now() >= deadline {
                 let left = self.admission.roll.len();

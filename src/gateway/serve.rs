@@ -4,8 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use prometheus::IntCounterVec;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -97,7 +99,7 @@ async fn run(
         let sockets = public.iter().map(Listening::share).collect::<io::Result<_>>()?;
         threads.push(workers::start(number, control.clone(), sockets, is_closing.clone(), has_ended.clone())?);
     }
-    threads.extend(workers::start_jobs(control.clone(), has_ended.clone())?);
+    let mut jobs = tokio::spawn(start_jobs(control.clone(), has_ended.clone()));
     for listening in &public {
         tracing::info!(address = %listening.socket.local_addr()?, "listening");
     }
@@ -116,10 +118,12 @@ async fn run(
         // They would be sent to their end.
         std::mem::forget(traces);
     } else {
+        // Where it has not started by now, there is nothing for it to do.
+        threads.extend((&mut jobs).now_or_never().and_then(|started| started.ok().flatten()));
         for thread in threads {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
-        if let Some(jobs) = control.jobs.clone() {
+        if let Some(jobs) = control.jobs.get().cloned() {
             let _ = tokio::task::spawn_blocking(move || jobs.close()).await;
         }
         if let Some(traces) = traces {
@@ -132,6 +136,12 @@ async fn run(
         }
     }
     Ok(outcome)
+}
+
+/// The thread that runs jobs. Without it they wait on disk, and the gateway does the rest of its work.
+async fn start_jobs(control: Arc<Control>, ended: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
+    let started = workers::start_jobs(control, ended).await;
+    started.inspect_err(|error| tracing::error!(%error, "no thread for jobs: they are kept, but not run")).ok()
 }
 
 fn bind(address: SocketAddr, what: &'static str) -> Result<std::net::TcpListener, StartError> {

@@ -59,17 +59,15 @@ pub(super) fn start(
     })
 }
 
-/// Starts the thread that runs jobs, if there is a queue of them: it has connections to the servers of its own, as a worker
+/// Starts the thread that runs jobs, once there is a queue of them: it has connections to the servers of its own, as a worker
 /// has, and takes no time from those who wait for their answers. It lives until `ended`.
-pub(super) fn start_jobs(
+pub(super) async fn start_jobs(
     control: Arc<Control>,
     mut ended: watch::Receiver<bool>,
-) -> std::io::Result<Option<JoinHandle<()>>> {
-    if control.jobs.is_none() {
-        return Ok(None);
-    }
+) -> std::io::Result<JoinHandle<()>> {
+    control.jobs_once_there().await;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let thread = thread::Builder::new().name("jobs".into()).spawn(move || {
+    thread::Builder::new().name("jobs".into()).spawn(move || {
         runtime.block_on(async {
             let proxy = control.proxy();
             tokio::spawn(control.clone().run_jobs(proxy.clone()));
@@ -77,8 +75,7 @@ pub(super) fn start_jobs(
             let _ = ended.wait_for(|ended| *ended).await;
         });
         runtime.shutdown_background();
-    });
-    thread.map(Some)
+    })
 }
 
 /// `number`: of the worker whose pulse this is.

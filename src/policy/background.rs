@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The durable queue of requests that are answered later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Background {
-    /// Its folder, beside the policy file unless absolute. Changing it needs a restart.
+    /// Its folder, beside the policy file unless absolute. It stays that of the first policy that has one.
     pub store: PathBuf,
     /// Bytes of requests and answers in it, above which no further request is taken.
     pub store_bytes: u64,

@@ -30,8 +30,8 @@ use std::time::Duration;
 use super::{Listener, Policy};
 use crate::config::key::{From, Is, Null, Parts, Required};
 use crate::config::{
-    Cursor, Document, Fault, Fields, InPlace, Key, MAX_BYTES, MAX_DURATION, Own, Problem, Problems, Section, Sink,
-    Strict, Table, Text, Time, Whole, key, keys, quoted,
+    Cursor, Document, Fault, Fields, InPlace, Key, MAX_BYTES, MAX_DURATION, Own, Problem, Problems, Section, Strict,
+    Table, Text, Time, Whole, key, keys, quoted,
 };
 
 /// No counting limit is greater.
@@ -132,8 +132,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 ///
 /// Every problem of the file, in its order. A file that is no sound YAML is not looked at further.
 pub fn compile(file_name: &str, bytes: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Compiled, Problems> {
-    let document = Document::parse(file_name, bytes, env)?;
-    let sink = Sink::new(file_name);
+    let (document, sink) = Document::read(file_name, bytes, env)?;
     let policy = document.cursor(&sink).fields(file::KEYS).and_then(policy);
     match policy {
         Some(policy) if !sink.has_problems() => {

@@ -1,23 +1,34 @@
 //! What a new policy changes that a running gateway cannot follow.
 
+use std::path::Path;
+
 use super::Policy;
 
-/// Keys that differ and need a restart; the rest of the new policy applies all the same.
+/// Keys that differ and need a restart; the rest of the new policy applies all the same. `store`: that of the jobs, if there
+/// is one by now.
 #[must_use]
-pub fn needs_restart(old: &Policy, new: &Policy) -> Vec<String> {
+pub fn needs_restart(first: &Policy, new: &Policy, store: Option<&Path>) -> Vec<String> {
+    let in_force = in_force(first, new, store);
     let changes = [
-        ("listen", old.listen != new.listen),
-        ("admin.listen", old.admin.listen != new.admin.listen),
-        ("server.workers", old.server.workers != new.server.workers),
-        ("background", old.background.is_some() != new.background.is_some()),
-        ("background.store", store_moves(old, new)),
+        ("listen", in_force.listen != new.listen),
+        ("admin.listen", in_force.admin.listen != new.admin.listen),
+        ("server.workers", in_force.server.workers != new.server.workers),
+        ("background.store", in_force.background != new.background),
     ];
     changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
 }
 
-/// Whether both have a durable queue, in different places.
-fn store_moves(old: &Policy, new: &Policy) -> bool {
-    matches!((&old.background, &new.background), (Some(old), Some(new)) if old.store != new.store)
+/// What of `new` can be in force in a gateway that began with `first`.
+#[must_use]
+pub fn in_force(first: &Policy, new: &Policy, store: Option<&Path>) -> Policy {
+    let mut policy = new.clone();
+    policy.listen.clone_from(&first.listen);
+    policy.admin.listen = first.admin.listen;
+    policy.server.workers = first.server.workers;
+    if let (Some(queue), Some(store)) = (&mut policy.background, store) {
+        queue.store = store.to_owned();
+    }
+    policy
 }
 
 #[cfg(test)]
@@ -34,13 +45,15 @@ mod tests {
     fn only_addresses_workers_and_the_store_need_a_restart() {
         let old = policy("server: {workers: 1}");
         let new = policy("server: {workers: 2}\nlisten: ':81'\nadmin: {listen: '127.0.0.1:82'}");
-        assert_eq!(needs_restart(&old, &new), ["listen", "admin.listen", "server.workers"]);
-        assert!(needs_restart(&old, &policy("server: {workers: 1, drain_delay: 1s}\nlimits: {queue: 1}")).is_empty());
-        let with = policy("background: {workers: 2}");
-        assert_eq!(needs_restart(&old, &policy("server: {workers: 1}\nbackground: {}")), ["background"]);
-        assert_eq!(needs_restart(&with, &policy("background: {store: elsewhere}")), ["background.store"]);
-        let live =
-            "background: {workers: 9, queue: 9, attempts: 9, retry_delay: 9s, keep_results: 9s, max_result: 9KiB}";
-        assert!(needs_restart(&with, &policy(live)).is_empty());
+        assert_eq!(needs_restart(&old, &new, None), ["listen", "admin.listen", "server.workers"]);
+        let live = policy("server: {workers: 1, drain_delay: 1s}\nlimits: {queue: 1}\nbackground: {workers: 2}");
+        assert!(needs_restart(&old, &live, None).is_empty());
+        let (here, elsewhere) = (policy("background: {workers: 9}"), policy("background: {store: elsewhere}"));
+        let store = Some(Path::new("turnwise-jobs"));
+        assert!(needs_restart(&here, &here, store).is_empty());
+        assert!(needs_restart(&here, &old, store).iter().all(|key| key == "server.workers"), "the queue goes");
+        assert_eq!(needs_restart(&here, &elsewhere, store), ["background.store"]);
+        let shown = in_force(&old, &new, None);
+        assert_eq!((&shown.listen, shown.server.workers), (&old.listen, 1));
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn is_about_a_job(uri: &Uri) -> bool {
 
 /// Whether a request of a route that answers later is one to be answered later, and what its client prefers.
 pub(super) fn is_wanted(proxy: &Proxy, received: &Received) -> Option<Preferred> {
-    proxy.jobs.as_ref()?;
+    proxy.jobs.get()?;
     let headers = &received.head.headers;
     let preferred = Preferred::of(headers);
     let wants = received.gates().policy.background == Later::Always || preferred.respond_async;
@@ -53,7 +53,7 @@ pub(super) fn is_wanted(proxy: &Proxy, received: &Received) -> Option<Preferred>
 
 /// Makes a request a job, and answers when it is on disk, or when it has ended within the time that its client waits.
 pub(super) async fn accept(proxy: Arc<Proxy>, received: Box<Received>, preferred: Preferred) -> Response<ProxyBody> {
-    let Some(jobs) = proxy.jobs.clone() else { return received.refuse(Refusal::Internal).respond() };
+    let Some(jobs) = proxy.jobs.get().cloned() else { return received.refuse(Refusal::Internal).respond() };
     let identified = match identify::read_to_its_end(received, &proxy.admission).await {
         Ok(identified) => identified,
         Err(refused) => return refused.respond(),
@@ -177,7 +177,7 @@ pub(super) fn tell(proxy: Arc<Proxy>, request: Request<Incoming>, peer: &Peer) -
     }
     Box::pin(async move {
         let asked = Asked::of(&head.method, head.uri.path());
-        let told = match &proxy.jobs {
+        let told = match proxy.jobs.get() {
             Some(jobs) => told(jobs, asked, Owner::of(&head.headers), &exchange.request_id).await,
             None => Err(Refusal::NoRoute),
         };

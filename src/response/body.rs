@@ -174,11 +174,11 @@ impl GuardedBody {
         if let Some(Held { answer, permit, mut ending }) = self.held.take() {
             tracing::debug!(%why, route = %permit.gates().policy.name, "an answer was cut");
             ending.cut(self.status, why.word());
-            if why == BodyCut::Idle {
-                answer.stalled();
-            }
             // A server that stalls may still be at work; one whose answer broke off is not.
             let works = matches!(why, BodyCut::Idle | BodyCut::Total);
+            if works {
+                answer.overdue(why.word());
+            }
             if works && abandoned::finishes(permit.gates().policy.abandoned, true) {
                 abandoned::finish(answer.end(), permit);
             } else {

@@ -394,7 +394,7 @@ fn rejection_detail(rejection: &Rejection) -> Cow<'static, str> {
             QueueScope::RequestsShare => {
                 "This client has its share of limits.queue waiting (limits.queue_share).".into()
             }
-            QueueScope::Bytes => "Waiting requests hold limits.queue_bytes already.".into(),
+            QueueScope::Bytes => "With this body, those that are held would be more than limits.queue_bytes.".into(),
             QueueScope::BytesShare => "This client holds its share of limits.queue_bytes (limits.queue_share).".into(),
         },
         Rejection::KeyTableFull { .. } => {

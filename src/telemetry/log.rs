@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Lines that wait to be written.
 const BUFFERED: usize = 10_000;
@@ -34,15 +35,34 @@ impl Log {
     }
 }
 
-/// Starts logging. `format` defaults to text on a terminal and JSON elsewhere; `level` to `RUST_LOG`, then `info`.
+/// What is logged: a level, or a filter as in `RUST_LOG`. To a filter any word that is no level is the name of a part of the
+/// program, of which it then shows all, and nothing else: here it must be one that can be meant so.
 ///
 /// # Errors
-/// A sentence when `level` is no filter, or when logging was started before.
-pub fn start(format: Option<LogFormat>, level: Option<&str>) -> Result<Log, String> {
-    let filter = match level {
-        Some(level) => EnvFilter::try_new(level).map_err(|e| format!("--log-level {level}: {e}"))?,
-        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+/// A sentence with what is wrong.
+pub fn filter(text: &str) -> Result<String, String> {
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let is_name = |word: &str| word.starts_with(env!("CARGO_PKG_NAME")) || word.contains(['=', '[', ':']);
+    if let Some(word) = text.split(',').map(str::trim).find(|word| !is_level(word) && !is_name(word)) {
+        return Err(format!("`{word}` is no level; levels are error, warn, info, debug, trace and off"));
+    }
+    EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// Starts logging. `format` defaults to text on a terminal and JSON elsewhere; `level`, a [`filter`], to `RUST_LOG`, then
+/// `info`.
+///
+/// # Errors
+/// A sentence when `RUST_LOG` is no filter, or when logging was started before.
+pub fn start(format: Option<LogFormat>, level: Option<String>) -> Result<Log, String> {
+    let from_environment = || std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
+    let level = match (level, from_environment()) {
+        (Some(level), _) => level,
+        (None, Some(text)) => filter(&text).map_err(|error| format!("{}: {error}", EnvFilter::DEFAULT_ENV))?,
+        (None, None) => "info".to_owned(),
     };
+    let filter = EnvFilter::new(level);
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let (writer, guard) = NonBlockingBuilder::default()
@@ -60,4 +80,22 @@ pub fn start(format: Option<LogFormat>, level: Option<&str>) -> Result<Log, Stri
     }
     .map_err(|e| format!("logging could not be started: {e}"))?;
     Ok(Log { _writer: guard, dropped })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filter;
+
+    #[test]
+    fn a_word_that_would_silence_everything_is_no_filter() {
+        for good in
+            ["info", "WARN", "off", "warn,turnwise=debug", "turnwise", "turnwise::proxy", "hyper=trace,info", "3"]
+        {
+            assert_eq!(filter(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "inof", "warning", "info,verbose", "turnwise=inof", "hyper=[["] {
+            assert!(filter(bad).is_err(), "{bad}");
+        }
+        assert!(filter("inof").expect_err("no level").contains("`inof` is no level"));
+    }
 }

@@ -53,9 +53,9 @@ impl Answer {
         Some((self.lease?.switch()?, self.slot, self.call))
     }
 
-    /// Notes that the server owes the next piece for too long.
-    pub fn stalled(&self) {
-        self.upstream.metrics.error("idle_timeout");
+    /// Notes that the server has not given all of it in time; `kind` is `idle_timeout` or `total_timeout`.
+    pub fn overdue(&self, kind: &'static str) {
+        self.upstream.metrics.error(kind);
     }
 }
 
@@ -345,10 +345,13 @@ impl Upstream {
             Ok(Ok(lease)) => Ok(lease),
             Err(_) if exhausted => Err(Failure::NoDescriptor),
             Ok(Err(error)) => {
-                tracing::debug!(%error, server = %server.url, "a server could not be reached");
+                server.not_reached(&error);
                 Err(if is_unresolved(&error) { Failure::NoAddress } else { Failure::Connect })
             }
-            Err(_) => Err(Failure::ConnectTimeout),
+            Err(_) => {
+                server.not_reached(&"connect_timeout is over");
+                Err(Failure::ConnectTimeout)
+            }
         }
     }
 

@@ -9,6 +9,9 @@ use arc_swap::ArcSwapOption;
 use crate::time;
 use crate::tls::Outgoing;
 
+/// Milliseconds between two lines in the log that say the same of a server.
+const TOLD_EVERY: u64 = 10_000;
+
 /// A server, known by its upstream's name and its URL from one policy to the next.
 #[derive(Debug)]
 pub struct Server {
@@ -34,6 +37,8 @@ pub struct Server {
     born: Instant,
     /// Milliseconds after `born`; 0: not ejected.
     ejected_until: AtomicU64,
+    /// When the log was told that it cannot be reached, in milliseconds after `born`; 0: never.
+    told_unreached: AtomicU64,
     pub(super) connections: AtomicUsize,
     pub(super) idle: AtomicUsize,
 }
@@ -56,6 +61,7 @@ impl Server {
             failures_in_a_row: AtomicU32::new(0),
             born: time::now(),
             ejected_until: AtomicU64::new(0),
+            told_unreached: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
         }
@@ -191,6 +197,19 @@ impl Server {
     pub(super) fn unchecked(&self) {
         self.passes_checks.store(true, Ordering::Relaxed);
         self.checks_in_a_row.store(0, Ordering::Relaxed);
+    }
+
+    /// Says in the log why no connection to it came about, for people the first time and then every ten seconds.
+    pub(super) fn not_reached(&self, error: &dyn std::fmt::Display) {
+        let now = self.age_millis().max(1);
+        let told = self.told_unreached.load(Ordering::Relaxed);
+        let is_due = told == 0 || now.saturating_sub(told) >= TOLD_EVERY;
+        let url = &*self.url;
+        if is_due && self.told_unreached.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            tracing::warn!(%error, server = url, "a server could not be reached");
+        } else {
+            tracing::debug!(%error, server = url, "a server could not be reached");
+        }
     }
 
     pub(super) fn succeeded(&self) {

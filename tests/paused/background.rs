@@ -143,7 +143,7 @@ fn results_are_forgotten_after_their_time_and_failed_jobs_after_a_week() {
         assert_eq!(word(&house, &bad).await, "failed");
         later(2.0 * 86_400.0).await;
         assert_eq!(house.get(&bad, "").status().await, 404);
-        let jobs = house.control.jobs.as_ref().expect("a queue").census();
+        let jobs = house.control.jobs.get().expect("a queue").census();
         assert_eq!((jobs.counts().map(|(_, count)| count).sum::<usize>(), jobs.bytes), (0, 0));
         house.at_rest().await;
     });
@@ -167,7 +167,7 @@ fn a_drain_lets_finish_what_runs_and_calls_back_what_waits() {
         let mut order = house.agent.order();
         order.sort();
         assert_eq!(order, ["1", "2"]);
-        let jobs = house.control.jobs.as_ref().expect("a queue");
+        let jobs = house.control.jobs.get().expect("a queue");
         let stands = |path: &str| {
             let id = path.rsplit('/').next().and_then(turnwise::background::job::JobId::parse).expect("an id");
             let view = jobs.look(id).expect("it is here");

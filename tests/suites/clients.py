@@ -283,7 +283,8 @@ def run(proxy: Proxy, folder: pathlib.Path, modules: pathlib.Path, only: str = "
     counts = Counts()
     ca = str(proxy.folder / "ca.pem")
     client = ["--cert", str(proxy.folder / "client.pem"), "--key", str(proxy.folder / "client.key")]
-    with tempfile.TemporaryDirectory(dir=folder) as own:
+    # A browser that is ending may still write to its profile.
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
         own = pathlib.Path(own)
         groups = {
             "requests": with_requests(proxy.url("clear", ""), ca),

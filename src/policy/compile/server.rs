@@ -111,11 +111,12 @@ fn listener(cursor: Cursor<'_>) -> Option<Listener> {
     Some(Listener { address, tls, proxy_protocol })
 }
 
-pub(super) fn admin(fields: Fields<'_>, public: &[Listener]) -> Admin {
-    let fields = fields.section(&file::ADMIN);
+pub(super) fn admin(all: Fields<'_>, public: &[Listener]) -> Admin {
+    let fields = all.section(&file::ADMIN);
     let listen = fields.read(&admin_keys::LISTEN);
     let token_file = fields.nullable(&admin_keys::TOKEN_FILE);
-    let place = fields.get(&admin_keys::LISTEN).unwrap_or(fields.cursor());
+    let written = || all.get(&file::ADMIN).or_else(|| all.get(&file::LISTEN));
+    let place = fields.get(&admin_keys::LISTEN).or_else(written).unwrap_or(fields.cursor());
     if let Some(met) = public.iter().map(|public| public.address).find(|public| address::collide(*public, listen)) {
         let message = format!("the admin address `{listen}` shares its port with the public address `{met}`");
         place.problem(Fault::new(message).hint("give `admin.listen` a port of its own"));

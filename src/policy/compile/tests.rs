@@ -293,3 +293,34 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_variable_that_is_not_set_hides_no_other_problem() {
+    let text =
+        "listen: ${NOPE}\nlimits: {qeue: 1, concurrency: ${NADA}}\nupstreams: {a: {servers: ['http://${NOPE}']}}";
+    let text = text.replace("${NADA}", "'${NADA}'");
+    let said = refused(&text);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 4, "{said}");
+    for (line, words) in
+        lines.iter().zip(["1:1: listen: the env", "2:10: limits.qeue: unknown key", "`NADA`", "`NOPE`"])
+    {
+        assert!(line.contains(words), "{line}");
+    }
+}
+
+#[test]
+fn words_of_other_yaml_are_answered_with_ours() {
+    says(
+        &with_route("exempt: 'true'"),
+        "must be `true` or `false`, not the text `true`; write `true`, without quotation",
+    );
+    says(&with_route("exempt: yes"), "not the text `yes`; write `true`");
+    says(&with_route("background: false"), "did you mean `off`?");
+}
+
+#[test]
+fn an_admin_port_that_is_the_public_one_is_told_where_one_of_them_stands() {
+    says(&format!("listen: ':9180'\n{SMALLEST}"), "1:1: listen: the admin address");
+    says(&format!("{SMALLEST}\nadmin: {{token_file: t}}\nlisten: ':9180'"), "2:1: admin: the admin address");
+}

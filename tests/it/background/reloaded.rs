@@ -1,5 +1,7 @@
+use serde_json::json;
+
 use super::{accept, becomes, count, job, policy, status};
-use crate::harness::{Gateway, Recorder, eventually};
+use crate::harness::{Gateway, Recorder, eventually, post};
 
 #[test]
 fn workers_queue_and_tries_change_while_it_runs() {
@@ -27,9 +29,10 @@ fn another_store_needs_a_restart_and_the_rest_applies() {
     let upstream = Recorder::start();
     let mut gateway = Gateway::with(&upstream, &policy("workers: 1", ""));
     gateway.reload(&upstream, &policy("workers: 2, store: elsewhere", ""));
-    assert_eq!(gateway.json("/status")["policy"]["restart_needed"], serde_json::json!(["background.store"]));
+    assert_eq!(gateway.json("/status")["policy"]["restart_needed"], json!(["background.store"]));
     let warns = || gateway.log().lines().any(|line| line.contains("WARN") && line.contains("background.store"));
     eventually("it is in the log", warns);
+    assert_eq!(gateway.json("/config")["background"]["store"], "turnwise-jobs", "what is in force");
     let path = accept(&gateway, &job("a", ""));
     becomes(&gateway, &path, "succeeded");
     assert!(!gateway.folder().join("elsewhere").exists());
@@ -41,23 +44,42 @@ fn another_store_needs_a_restart_and_the_rest_applies() {
 }
 
 #[test]
-fn a_queue_that_comes_or_goes_needs_a_restart() {
+fn a_queue_comes_with_a_reload_and_goes_when_its_jobs_have_ended() {
     let upstream = Recorder::start();
-    let gateway = Gateway::before(&upstream);
-    gateway.reload(&upstream, &policy("", ""));
-    assert_eq!(gateway.json("/status")["policy"]["restart_needed"], serde_json::json!(["background"]));
-    gateway.ask(&job("a", "")).assert_ok();
-    drop(gateway);
-    let gateway = Gateway::with(&upstream, &policy("workers: 1", ""));
+    let mut gateway = Gateway::before(&upstream);
+    gateway.ask(&job("before", "")).assert_ok();
+    gateway.reload(&upstream, &policy("workers: 1", ""));
+    assert_eq!(gateway.json("/status")["policy"]["restart_needed"], json!([]));
     let first = accept(&gateway, &job("first", "hold"));
     let second = accept(&gateway, &job("second", ""));
     upstream.wait_seen(2);
     gateway.reload(&upstream, "");
-    assert_eq!(gateway.json("/status")["policy"]["restart_needed"], serde_json::json!(["background"]));
+    assert_eq!(gateway.json("/status")["policy"]["restart_needed"], json!([]));
+    gateway.ask(&job("after", "")).assert_ok();
     upstream.open();
     becomes(&gateway, &first, "succeeded");
     becomes(&gateway, &second, "succeeded");
+    gateway.reload(&upstream, &policy("workers: 2", ""));
+    let third = accept(&gateway, &job("third", ""));
+    becomes(&gateway, &third, "succeeded");
+    gateway.signal("TERM");
+    assert_eq!(gateway.exit_code(), 0);
+    gateway.start_again();
+    assert_eq!(count(&gateway, "succeeded"), 3, "they are where the policy says");
+}
+
+#[test]
+fn a_queue_that_cannot_be_kept_is_no_policy() {
+    let upstream = Recorder::start();
+    let gateway = Gateway::before(&upstream);
+    gateway.write_policy(&upstream, &policy("store: /proc/jobs", ""));
+    let answer = gateway.admin(&post("/-/reload", ""));
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    assert!(answer.text().contains("/proc/jobs"), "{}", answer.text());
     gateway.ask(&job("ordinary", "")).assert_ok();
+    gateway.reload(&upstream, &policy("", ""));
+    let path = accept(&gateway, &job("later", ""));
+    becomes(&gateway, &path, "succeeded");
 }
 
 #[test]

@@ -51,6 +51,22 @@ fn no_route_exits_1() {
 }
 
 #[test]
+fn a_request_that_its_route_refuses_exits_1_with_the_reason() {
+    let (folder, _) = file(format!(
+        "{SMALLEST}routes: [{{ name: runs, session: {{ key: [{{ header: X-Session-Id }}], anonymous: reject }} }}]\n"
+    ));
+    for (fields, reason) in
+        [(vec![], "session_required"), (vec!["-H", "X-Session-Id: a", "-H", "X-Session-Id: b"], "bad_request")]
+    {
+        let arguments = [&["explain", "-c", "gateway.yaml", "GET", "/"][..], &fields].concat();
+        let output = turnwise_in(folder.path(), &arguments, &[]);
+        assert_eq!(output.code, 1, "{}", output.all());
+        assert!(output.stdout.contains(&format!("refused: 400 {reason}")), "{}", output.all());
+        assert!(output.stdout.contains("route        runs"), "{}", output.all());
+    }
+}
+
+#[test]
 fn a_bad_policy_explains_nothing() {
     let (folder, _) = file("limits: {}\n");
     let output = turnwise_in(folder.path(), &["explain", "-c", "gateway.yaml", "GET", "/"], &[]);

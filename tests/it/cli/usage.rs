@@ -17,6 +17,9 @@ fn help_and_version_everywhere() {
         let help = turnwise(&[command.as_slice(), &["--help"]].concat());
         assert_eq!(help.code, 0, "{command:?}");
         assert!(help.stdout.contains("Usage"), "{command:?}: {}", help.stdout);
+        let version = turnwise(&[command.as_slice(), &["--version"]].concat());
+        assert_eq!(version.code, 0, "{command:?}");
+        assert!(version.stdout.trim().ends_with(env!("CARGO_PKG_VERSION")), "{command:?}: {}", version.stdout);
     }
 }
 
@@ -42,6 +45,7 @@ fn wrong_usage_exits_2() {
     for arguments in [
         &["frobnicate"][..],
         &["serve", "--nonsense"],
+        &["serve", "--log-level", "inof"],
         &["check", "--format", "xml"],
         &["explain"],
         &["explain", "GET"],

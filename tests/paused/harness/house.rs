@@ -36,10 +36,7 @@ impl House {
         let control = Control::with_store(file, compiled, Arc::new(agent.clone()), Some(Place::Memory));
         let control = control.expect("it has no token file, and no disk");
         let service = Service { proxy: control.proxy(), stage: control.stage.subscribe() };
-        let tasks = match &control.jobs {
-            Some(_) => vec![tokio::spawn(control.clone().run_jobs(control.proxy()))],
-            None => Vec::new(),
-        };
+        let tasks = vec![tokio::spawn(control.clone().run_jobs(control.proxy()))];
         Self { control, agent, service, folder, tasks }
     }
 
@@ -137,7 +134,7 @@ impl House {
             assert_eq!(self.metric(gauge, ""), 0.0, "{gauge}");
         }
         assert_eq!(self.agent.running(), 0, "the agent is still at work");
-        if let Some(jobs) = &self.control.jobs {
+        if let Some(jobs) = self.control.jobs.get() {
             assert!(jobs.is_at_rest(), "jobs run");
         }
         // Long enough for every bucket to be full again.
