@@ -79,7 +79,7 @@ pub fn show(options: &Options) -> Result<bool, String> {
     println("");
     println(&table::table(&[&direct, &through]));
     let lost_nothing = through.lost_nothing();
-    println(table::verdict(&direct, &through));
+    println(table::verdict(&direct, &through, options.policy.is_some()));
     if !options.once {
         println(&gateway.invitation());
         runtime.block_on(asked_to_end.wait());
@@ -89,20 +89,25 @@ pub fn show(options: &Options) -> Result<bool, String> {
     Ok(lost_nothing)
 }
 
-/// Ctrl-C, or SIGTERM. Heard from the beginning: whoever ends it amid the load ends the gateway with it, when the load is over.
+/// Ctrl-C, SIGTERM, or a terminal that is closed. Heard from the beginning: whoever ends it amid the load ends the gateway with it, when the load is over.
 struct AskedToEnd {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl AskedToEnd {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn wait(&mut self) {
         // Whichever comes: the end is the same.
-        tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
+        tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {}, _ = self.hangup.recv() => {} }
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Demo {
     #[arg(long)]
     once: bool,
     /// Another policy than the shipped one; the agent takes the place of its first server.
-    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    #[arg(short = 'c', long = "config", env = "TURNWISE_CONFIG", value_name = "FILE")]
     file: Option<PathBuf>,
 }
 

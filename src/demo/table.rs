@@ -75,12 +75,16 @@ pub(super) fn table(sides: &[&Side]) -> String {
 }
 
 /// One sentence on what the table shows.
-pub(super) fn verdict(direct: &Side, through: &Side) -> &'static str {
+pub(super) fn verdict(direct: &Side, through: &Side, own_policy: bool) -> &'static str {
     match (direct.lost_nothing(), through.lost_nothing()) {
         (false, true) => {
             "Directly the agent failed. Through Turnwise it lost nothing, and each conversation took its turns."
         }
         (true, true) => "Neither side lost anything: this machine was too slow to make the agent fail.",
+        (_, false) if own_policy => {
+            "Through Turnwise something was lost, as this policy has it: the agent takes three requests at once, and one at a time \
+             of each conversation, which this load tells apart by the JSON member /session_name."
+        }
         (_, false) => "Through Turnwise something was lost. That must not be: please report it, with the log.",
     }
 }
