@@ -314,5 +314,11 @@ impl Jobs {
 }
 
 fn placing(record: &Record) -> Placing {
-    Placing { lane: record.lane.clone(), width: record.width.max(1) as usize, upstream: record.upstream.clone() }
+    Placing {
+        lane: record.lane.clone(),
+        width: record.width.max(1) as usize,
+        upstream: record.upstream.clone(),
+        route: record.route.clone(),
+        tries: record.attempts,
+    }
 }

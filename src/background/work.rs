@@ -23,6 +23,8 @@ const MOST_SWEPT: usize = 1000;
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// For how long the gateway's own refusals put a job off.
 const PUT_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The least of it where a whole route waits. One of them at a time asks again, so it may be soon.
+const ROUTE_PUT_OFF: Duration = Duration::from_millis(10);
 /// Texts of errors are kept in memory.
 const LONGEST_ERROR: usize = 200;
 
@@ -40,6 +42,8 @@ enum Turn {
     /// Nothing has happened.
     GoesBack {
         due: Option<Instant>,
+        /// Whether its route waits with it.
+        holds_route: bool,
     },
 }
 
@@ -173,12 +177,13 @@ impl Jobs {
         let mut record = job.record.clone();
         let mut kept = None;
         match turn {
-            Turn::GoesBack { due } => {
+            Turn::GoesBack { due, holds_route } => {
                 job.stage = Stage::Waiting;
                 job.trying = false;
                 job.due = *due;
                 job.tell();
                 match *due {
+                    Some(due) if *holds_route => table.schedule.put_off(seq, due),
                     Some(due) => table.schedule.delay(seq, due),
                     None => table.schedule.ready(seq),
                 }
@@ -247,7 +252,7 @@ fn health(attempt: &Attempt) -> Option<Health> {
         Attempt::Answered(_) => Some(Health::Well),
         Attempt::Failed { is_down: true, .. } => Some(Health::Down),
         Attempt::Failed { .. } => Some(Health::Failed),
-        Attempt::Hopeless { .. } | Attempt::Postponed { .. } | Attempt::Stopped => None,
+        Attempt::Hopeless { .. } | Attempt::Postponed { .. } | Attempt::RouteShut { .. } | Attempt::Stopped => None,
     }
 }
 
@@ -269,11 +274,16 @@ fn turn(attempt: Attempt, tries: u32, is_last: bool, base: Duration, now: Instan
             let wait = retry::delay(base, tries, asked, chance());
             Turn::TriesAgain { due: time::after(now, wait), error: short(&error) }
         }
+        // Nothing is added by chance: those that were put off together come back in their order.
         Attempt::Postponed { asked } => {
-            let wait = asked.clamp(PUT_OFF.0, PUT_OFF.1);
-            Turn::GoesBack { due: Some(time::after(now, wait + wait.mul_f64(0.25 * chance()))) }
+            let due = time::after(now, asked.clamp(PUT_OFF.0, PUT_OFF.1));
+            Turn::GoesBack { due: Some(due), holds_route: false }
         }
-        Attempt::Stopped => Turn::GoesBack { due: None },
+        Attempt::RouteShut { asked } => {
+            let due = time::after(now, asked.clamp(ROUTE_PUT_OFF, PUT_OFF.1));
+            Turn::GoesBack { due: Some(due), holds_route: true }
+        }
+        Attempt::Stopped => Turn::GoesBack { due: None, holds_route: false },
     }
 }
 
