@@ -31,6 +31,8 @@ pub type Seq = u64;
 const FAILURES_IN_A_ROW: u32 = 5;
 /// Pauses between so many looks do not grow yet, where the upstream answers at least: it may be the jobs' fault.
 const LOOKS_AT_JOBS: u32 = 5;
+/// An upstream is not left alone for longer than that because it asks for it: it may have asked one job.
+const LONGEST_ASKED: Duration = Duration::from_secs(60);
 /// One that was put off begins so long before the others of its route: they do not reach the gate at the same moment.
 const HEAD_START: Duration = Duration::from_millis(10);
 
@@ -258,8 +260,8 @@ impl Schedule {
         self.delayed.first().map(|(due, _)| *due).into_iter().chain(opens).min()
     }
 
-    /// Notes how the upstream of a job fared with it. `due`: when the job itself may be tried again.
-    pub fn fared(&mut self, seq: Seq, health: Health, base: Duration, now: Instant, due: Option<Instant>) {
+    /// Notes how the upstream of a job fared with it. `asked`: when it wants to be tried again.
+    pub fn fared(&mut self, seq: Seq, health: Health, base: Duration, now: Instant, asked: Option<Instant>) {
         let Some(Entry { placing, .. }) = self.entries.get_mut(&seq) else { return };
         let upstream = placing.upstream.clone();
         if health == Health::Well {
@@ -278,7 +280,7 @@ impl Schedule {
             let grown =
                 if health == Health::Down { breaker.looks } else { breaker.looks.saturating_sub(LOOKS_AT_JOBS) };
             let pause = now + retry::pause(base, grown.max(1));
-            breaker.until = Some(due.map_or(pause, |due| due.min(now + Duration::from_secs(60)).max(pause)));
+            breaker.until = Some(asked.map_or(pause, |asked| asked.min(now + LONGEST_ASKED).max(pause)));
         }
     }
 
