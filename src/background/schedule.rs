@@ -75,6 +75,8 @@ struct Entry {
     stage: Stage,
     /// It was put off, and has not begun again since.
     was_put_off: bool,
+    /// It runs, and has failed before.
+    runs_again: bool,
 }
 
 /// Those who could begin at once, in their order: what else they wait for they have in common.
@@ -136,6 +138,8 @@ pub struct Schedule {
     breakers: BTreeMap<Arc<str>, Breaker>,
     gates: HashMap<Arc<str>, Gate>,
     running: usize,
+    /// Those of them that have failed before, by upstream.
+    running_again: HashMap<Arc<str>, u32>,
 }
 
 impl Schedule {
@@ -145,7 +149,7 @@ impl Schedule {
             self.lanes.entry(lane.clone()).or_default().insert(seq);
         }
         let lane = placing.lane.clone();
-        self.entries.insert(seq, Entry { placing, stage: Stage::Arriving, was_put_off: false });
+        self.entries.insert(seq, Entry { placing, stage: Stage::Arriving, was_put_off: false, runs_again: false });
         self.settle(lane);
     }
 
@@ -203,7 +207,8 @@ impl Schedule {
             }
         }
         let seq = firsts.into_values().map(|(_, seq)| seq).min()?;
-        let Entry { placing, was_put_off, .. } = self.entries.get_mut(&seq)?;
+        let Entry { placing, was_put_off, runs_again, .. } = self.entries.get_mut(&seq)?;
+        *runs_again = placing.tries > 0;
         if std::mem::take(was_put_off) {
             self.gates.entry(placing.route.clone()).or_default().next = Some(now + HEAD_START);
         }
@@ -215,7 +220,7 @@ impl Schedule {
         Some(seq)
     }
 
-    /// Who of a group would begin now. Beside it stands how often it has failed, where that counts: for a look.
+    /// Who of a group would begin now. Beside it stands how often it has failed, where that counts.
     fn first(&self, group: &Group, jobs: &BTreeSet<Seq>, now: Instant) -> Option<(u32, Seq)> {
         let breaker = self.breakers.get(&group.upstream);
         let gate = self.gates.get(&group.route);
@@ -225,7 +230,11 @@ impl Schedule {
             return None;
         }
         let mut open = jobs.range(..self.held_from(group));
-        if breaker.is_none_or(|breaker| breaker.until.is_none()) {
+        let is_up = breaker.is_none_or(|breaker| breaker.until.is_none());
+        // Those that have failed before cannot make an upstream be taken for down by themselves, while there are others.
+        let again = self.running_again.get(&group.upstream).copied().unwrap_or(0);
+        let may_trip = breaker.map_or(0, |breaker| breaker.failures) + again + 1 >= FAILURES_IN_A_ROW;
+        if is_up && !may_trip {
             return open.next().map(|seq| (0, *seq));
         }
         let mut best = None;
@@ -300,6 +309,10 @@ impl Schedule {
             && entry.placing.upstream != *upstream
             && entry.stage == Stage::Running
         {
+            if entry.runs_again {
+                count(&mut self.running_again, &entry.placing.upstream, false);
+                count(&mut self.running_again, upstream, true);
+            }
             let before = std::mem::replace(&mut entry.placing.upstream, upstream.clone());
             if let Some(breaker) = self.breakers.get_mut(&before).filter(|breaker| breaker.looking == Some(seq)) {
                 breaker.looking = None;
@@ -330,6 +343,11 @@ impl Schedule {
             && let Some(gate) = self.gates.get_mut(&group.route)
         {
             gate.put_off.remove(&seq);
+        }
+        if before == Stage::Running && std::mem::take(&mut entry.runs_again) {
+            count(&mut self.running_again, &group.upstream, false);
+        } else if stage == Stage::Running && entry.runs_again {
+            count(&mut self.running_again, &group.upstream, true);
         }
         self.running -= usize::from(before == Stage::Running);
         self.running += usize::from(stage == Stage::Running);
@@ -371,6 +389,15 @@ impl Schedule {
                 not_ready(&mut self.ready, &group, *seq);
             }
         }
+    }
+}
+
+/// One more of them, or one less.
+fn count(counts: &mut HashMap<Arc<str>, u32>, of: &Arc<str>, more: bool) {
+    let count = counts.entry(of.clone()).or_default();
+    *count = if more { *count + 1 } else { count.saturating_sub(1) };
+    if *count == 0 {
+        counts.remove(of);
     }
 }
 

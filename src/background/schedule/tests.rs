@@ -170,6 +170,14 @@ fn a_few_jobs_that_always_fail_do_not_keep_the_others_from_being_run() {
 }
 
 #[test]
+fn jobs_that_fail_again_and_again_do_not_pause_the_others() {
+    let mut schedule = with((0..210).map(|_| placing(None, "u")));
+    // Six looks, a second apart; from then on those that have failed cannot take five in a row.
+    let done = run(&mut schedule, 5, start(), Duration::from_secs(15), |seq| seq <= 10);
+    assert_eq!(done, (11..=210).collect::<Vec<_>>());
+}
+
+#[test]
 fn looks_that_are_answered_grow_apart_only_after_some_and_go_round() {
     let mut now = start();
     let mut schedule = with((0..40).map(|_| placing(None, "u")));
@@ -446,6 +454,7 @@ proptest! {
         prop_assert!(left.is_empty(), "forgotten: {left:?}");
         prop_assert!(schedule.entries.is_empty() && schedule.lanes.is_empty() && schedule.ready.is_empty());
         prop_assert!(schedule.delayed.is_empty() && schedule.breakers.len() <= 2);
+        prop_assert!(schedule.running_again.is_empty());
         prop_assert!(schedule.gates.values().all(|gate| gate.put_off.is_empty()));
     }
 }
