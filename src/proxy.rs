@@ -31,7 +31,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -93,6 +93,12 @@ impl Proxy {
             return Box::pin(later::accept(self.clone(), received, preferred));
         }
         match identify::from_head(received) {
+            // Over HTTP/2 several may be there at once, and hyper calls for each before it looks after any. Whoever has its key in
+            // its head enters when it is looked after, as those do that came before it and have theirs in a body that is there.
+            Ok(Ok(identified)) if identified.received.head.version == Version::HTTP_2 => {
+                let proxy = self.clone();
+                Box::pin(async move { proxy.enter(identified).await })
+            }
             Ok(Ok(identified)) => self.clone().enter(identified),
             // Its key stands in the body, or the body makes it another one's equal.
             Ok(Err(received)) => Box::pin(self.clone().read_first(received)),

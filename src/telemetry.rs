@@ -4,6 +4,8 @@ pub mod buckets;
 pub mod history;
 pub mod log;
 pub mod metrics;
+#[cfg(target_os = "linux")]
+mod process;
 pub mod reading;
 pub mod requests;
 pub mod traces;

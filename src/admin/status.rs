@@ -141,7 +141,7 @@ fn upstreams(control: &Control) -> Vec<Value> {
                 "connections": { "active": connections.saturating_sub(idle), "idle": idle },
             })
         });
-        let errors = all_errors.iter().filter(|([upstream, _], _)| upstream == name);
+        let errors = all_errors.iter().filter(|([upstream, _], count)| upstream == name && **count > 0);
         let errors: Map<_, _> = errors.map(|([_, kind], count)| (kind.clone(), (*count).into())).collect();
         json!({
             "name": name,

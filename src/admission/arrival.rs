@@ -266,7 +266,8 @@ impl Arrival {
                 QueueFull::Limit => QueueScope::Requests,
                 QueueFull::Share => QueueScope::RequestsShare,
             },
-            retry_after: admission.pace.gate_time(admission.gate.waiting() + 1),
+            // There is room as soon as one of them has a place.
+            retry_after: admission.pace.gate_time(1),
         })
     }
 
@@ -324,7 +325,8 @@ impl Arrival {
         let mut line = match admission.rate_lines.arrive((limiter.in_force.id, key.clone()), 1, behind, ()) {
             Ok(line) => line,
             Err(LaneRefused::Full | LaneRefused::Busy) => {
-                return Err(limiter.rejection(NotTaken::Wait(state.table.until_full(&key))));
+                // There is room as soon as the first of them has its token.
+                return Err(limiter.rejection(NotTaken::Wait(state.table.until_full(&key).min(state.table.interval()))));
             }
             Err(LaneRefused::Keys) => return Err(limiter.rejection(NotTaken::Keys)),
         };

@@ -20,6 +20,7 @@ use crate::policy::{Anonymous, Assign, KeySource, NormalPath, Session, WhenBusy}
 use crate::request::exchange::UploadFault;
 use crate::request::framing::asks_upgrade;
 use crate::request::json_pointer::set_member;
+use crate::request::session_key::may_be_json;
 use crate::request::{BadKey, HeadLookup, HeadView, KeyLookup, SessionKey, Tenant};
 use crate::response::refusal::Refusal;
 use crate::upstream::failure::Failure;
@@ -250,8 +251,10 @@ fn assign(
     let field = match place {
         Assign::Header(name) => Some(name.clone()),
         Assign::Json(pointer) => {
-            // A body that is no object has no place for a key: it passes untouched, as its own session.
-            let named = whole.as_ref().and_then(|whole| set_member(&whole.data, pointer, &text));
+            // A body that is no object, or in which no key was looked for, has no place for one: it passes untouched, as its own
+            // session.
+            let place = whole.as_ref().filter(|_| may_be_json(&received.head.headers));
+            let named = place.and_then(|whole| set_member(&whole.data, pointer, &text));
             let (Some(whole), Some(named)) = (&mut whole, named) else {
                 return Identified { received, session: None, whole, assigned: None, held };
             };

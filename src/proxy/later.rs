@@ -15,10 +15,10 @@ use hyper::body::Incoming;
 use super::identify::{self, Identified, session_of};
 use super::receive::{Peer, Received, noted};
 use super::{Proxy, Refused, Rest, Serving, hand_over};
-use crate::background::job::{JobId, Owner, Request as Kept, View};
+use crate::background::job::{JobId, Owner, Request as Kept, Status, View};
 use crate::background::prefer::{Preferred, take_out};
 use crate::background::{Jobs, New, NotAccepted};
-use crate::policy::Later;
+use crate::policy::{Later, NormalPath};
 use crate::request::RequestId;
 use crate::request::exchange::Exchange;
 use crate::request::framing::asks_upgrade;
@@ -34,12 +34,17 @@ pub use run::JobRunner;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Nobody is made to wait for longer, whatever it prefers.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// Before the end of a drain whoever still waits is told how it stands.
+const PARTING: Duration = Duration::from_secs(1);
 /// The part of the paths that is the gateway's own, once it keeps jobs.
 const OWN: &str = "/_turnwise/";
 
-/// Whether a request is for the gateway itself.
+/// Whether a request is for the gateway itself, however its path is spelt.
 pub(super) fn is_about_a_job(uri: &Uri) -> bool {
-    uri.path().starts_with(OWN)
+    let path = uri.path();
+    let is_spelt_otherwise = || path.contains('%') || path.contains("//");
+    path.starts_with(OWN)
+        || is_spelt_otherwise() && NormalPath::parse(path).is_ok_and(|path| path.as_str().starts_with(OWN))
 }
 
 /// Whether a request of a route that answers later is one to be answered later, and what its client prefers.
@@ -74,7 +79,7 @@ pub(super) async fn accept(proxy: Arc<Proxy>, received: Box<Received>, preferred
     }
     let wait = preferred.wait.unwrap_or_default().min(if total.is_zero() { LONGEST_WAIT } else { total });
     // Whoever does not wait is told what it was when it was accepted, however far it has come since.
-    let view = if wait.is_zero() { None } else { jobs.ended(id, wait.min(LONGEST_WAIT)).await };
+    let view = if wait.is_zero() { None } else { wait_for(&proxy, &jobs, id, wait.min(LONGEST_WAIT)).await };
     let exchange = received.ending.exchange().clone();
     let mut response = match answer_of(&jobs, view.as_ref()).await {
         Some(response) => response,
@@ -85,6 +90,19 @@ pub(super) async fn accept(proxy: Arc<Proxy>, received: Box<Received>, preferred
     }
     received.ending.answered_itself(response.status().as_u16());
     hand_over(response, &exchange, None)
+}
+
+/// How a job stands when it has ended or has been waited for long enough. Where the gateway is about to end, one that does not
+/// run will not, and for one that runs there is time as long as for other requests.
+async fn wait_for(proxy: &Proxy, jobs: &Arc<Jobs>, id: JobId, wait: Duration) -> Option<View> {
+    tokio::select! {
+        biased;
+        view = jobs.ended(id, wait) => return view,
+        () = proxy.lifecycle.refuses() => {}
+    }
+    let runs = jobs.ended(id, Duration::ZERO).await.is_some_and(|view| view.status == Status::Running);
+    let left = proxy.edition.load().policy.server.drain_timeout.saturating_sub(PARTING);
+    jobs.ended(id, if runs { wait.min(left) } else { Duration::ZERO }).await
 }
 
 /// The answer to a job that has ended, if it can be had.
@@ -176,7 +194,8 @@ pub(super) fn tell(proxy: Arc<Proxy>, request: Request<Incoming>, peer: &Peer) -
         return Box::pin(std::future::ready(Refused { ending, refusal, http1, rest }.respond()));
     }
     Box::pin(async move {
-        let asked = Asked::of(&head.method, head.uri.path());
+        let path = NormalPath::parse(head.uri.path()).unwrap_or_default();
+        let asked = Asked::of(&head.method, path.as_str());
         let told = match proxy.jobs.get() {
             Some(jobs) => told(jobs, asked, Owner::of(&head.headers), &exchange.request_id).await,
             None => Err(Refusal::NoRoute),

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::identify::{Identified, session_of};
 use crate::admission::nesting::Nest;
 use crate::limit::joining::{Keep, Likeness};
-use crate::request::framing::asks_upgrade;
+use crate::request::framing::{asks_upgrade, host};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -51,9 +51,10 @@ pub(super) fn likeness(identified: &Identified, nested_in: Option<&Nest>) -> Opt
     key.part(policy.name.as_bytes())
         .part(received.edition.upstreams[policy.upstream].policy.name.as_bytes())
         .part(head.method.as_str().as_bytes())
-        .part(head.uri.to_string().as_bytes())
+        .part(head.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes())
         .part(session.as_str().as_bytes())
-        .lines(&head.headers, &header::HOST);
+        // Whichever way it is named: HTTP/2 and absolute targets do it beside the fields.
+        .part(host(&head.uri, &head.headers).unwrap_or_default().as_bytes());
     for name in &CALLER {
         key.lines(&head.headers, name);
     }

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use http::{HeaderMap, Method, Request, Uri, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use tokio::sync::Notify;
 
 use super::{Edition, Proxy, Refused, Rest};
 use crate::admission::RouteGates;
@@ -41,12 +43,23 @@ pub struct Peer {
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     refusing: AtomicBool,
+    told: Notify,
 }
 
 impl Lifecycle {
     /// From now on no new request is taken.
     pub fn refuse_requests(&self) {
         self.refusing.store(true, Ordering::Release);
+        self.told.notify_waiters();
+    }
+
+    /// Waits until no new request is taken any more. Cancel safe.
+    pub(super) async fn refuses(&self) {
+        let mut told = pin!(self.told.notified());
+        told.as_mut().enable();
+        if !self.is_refusing() {
+            told.await;
+        }
     }
 
     #[must_use]

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
+pub use self::source::may_be_json;
 use self::source::{Reader, Value};
 use crate::policy::{KeySource, NormalPath, PathMatch, Session};
 
@@ -208,8 +209,8 @@ impl SessionKey {
 
     /// Reads the key from the head and the whole body, which may be empty.
     ///
-    /// A body counts for `json` when its type is `application/json`, `*+json` or absent, for `form` when it is
-    /// `application/x-www-form-urlencoded` or `multipart/form-data`, and for neither when it is compressed or does not parse.
+    /// A body counts for `json` when [`may_be_json`] says so, for `form` when its type is `application/x-www-form-urlencoded` or
+    /// `multipart/form-data`, and for neither when it is compressed or does not parse.
     ///
     /// # Errors
     /// As [`SessionKey::from_head`].

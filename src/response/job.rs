@@ -25,7 +25,10 @@ pub fn accepted(id: JobId, view: Option<&View>, request_id: &RequestId) -> Respo
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, location(id));
     headers.insert("preference-applied", RESPOND_ASYNC);
-    headers.insert(header::RETRY_AFTER, seconds(view.map_or(Duration::ZERO, |view| view.again_in)).into());
+    // One that has ended, and has no answer to give, will have none later.
+    if !status.has_ended() {
+        headers.insert(header::RETRY_AFTER, seconds(view.map_or(Duration::ZERO, |view| view.again_in)).into());
+    }
     response
 }
 

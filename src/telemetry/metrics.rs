@@ -214,8 +214,7 @@ impl Metrics {
             metrics.config_reloads.with_label_values(&[result]);
         }
         #[cfg(target_os = "linux")]
-        r.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
-            .expect("each name is registered once");
+        r.0.register(Box::new(super::process::ProcessMetrics::new())).expect("each name is registered once");
         metrics
     }
 
@@ -350,6 +349,17 @@ impl UpstreamMetrics {
     /// Counts a failure of a server.
     pub fn error(&self, kind: &'static str) {
         self.all.upstream_errors.with_label_values(&[&self.name, kind]).inc();
+    }
+
+    /// Shows these kinds of failure, and the ejections of these servers, before there is one: who asks how much a counter has
+    /// grown does not see the one with which it appears.
+    pub fn show<'s>(&self, kinds: &[&str], servers: impl Iterator<Item = &'s str>) {
+        for kind in kinds {
+            self.all.upstream_errors.with_label_values(&[&*self.name, *kind]);
+        }
+        for server in servers {
+            self.all.upstream_ejections.with_label_values(&[&*self.name, server]);
+        }
     }
 
     /// Counts an ejection of `server`.

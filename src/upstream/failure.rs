@@ -27,6 +27,10 @@ pub enum Failure {
     Upload(UploadFault),
 }
 
+/// All kinds of failure that are counted: those of a [`Failure`], and an answer that stalls.
+pub const KINDS: [&str; 8] =
+    ["unavailable", "connect", "dns", "connect_timeout", "broken", "response_timeout", "total_timeout", "idle_timeout"];
+
 impl Failure {
     /// The `kind` label of `turnwise_upstream_errors_total`; `None` where no server is to blame.
     #[must_use]

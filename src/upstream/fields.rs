@@ -28,6 +28,11 @@ pub const TURNWISE_TURN: HeaderName = HeaderName::from_static("turnwise-turn");
 pub const TURNWISE_WHEN_BUSY: HeaderName = HeaderName::from_static("turnwise-when-busy");
 pub const TURNWISE_JOINED: HeaderName = HeaderName::from_static("turnwise-joined");
 pub const TURNWISE_SESSION: HeaderName = HeaderName::from_static("turnwise-session");
+static OWN_ANSWERS: [(Field, HeaderName); 3] = [
+    (Field::TurnwiseTurn, TURNWISE_TURN),
+    (Field::TurnwiseJoined, TURNWISE_JOINED),
+    (Field::TurnwiseSession, TURNWISE_SESSION),
+];
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
@@ -207,6 +212,10 @@ pub fn to_client(headers: &mut HeaderMap, outbound: &Outbound<'_>) {
         None
     };
     strip::connection_fields(headers, present, None);
+    // Only the gateway says these; and a backend that says back what it was told would give its turn away.
+    for (_, name) in OWN_ANSWERS.iter().filter(|(field, _)| present.has(*field)) {
+        headers.remove(name);
+    }
     if present.has(Field::ContentLength) {
         set_length(headers, outbound.status);
     }

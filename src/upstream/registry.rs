@@ -12,6 +12,7 @@ use crate::policy::{self, Policy};
 use crate::sync::Mutex;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::Outgoing;
+use crate::upstream::failure::KINDS;
 use crate::upstream::{Shared, Upstream, server::Server};
 
 /// Everything that is known of the servers.
@@ -63,10 +64,12 @@ impl Registry {
             shared.insert(upstream.name.clone(), state.clone());
             // A slot may be free under the new limits.
             state.slot_came_back.notify_waiters();
+            let metrics = self.metrics.upstream(&upstream.name);
+            metrics.show(&KINDS, upstream.servers.iter().map(|server| &*server.url));
             Arc::new(Upstream {
                 policy: upstream.clone(),
                 servers: of_upstream,
-                metrics: Arc::new(self.metrics.upstream(&upstream.name)),
+                metrics: Arc::new(metrics),
                 shared: state,
             })
         });

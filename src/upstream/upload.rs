@@ -1,6 +1,6 @@
 //! The client's body on its way to the server.
 
-use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+use std::io::ErrorKind::{InvalidData, InvalidInput};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -53,15 +53,15 @@ impl std::fmt::Display for UploadBroken {
 
 impl std::error::Error for UploadBroken {}
 
-/// Why a client's body broke off: has it gone, or sent what makes no sense? An HTTP/1 connection that ends amid a body may
-/// be one whose client has only finished sending.
+/// Why a client's body broke off: has it gone, or sent what makes no sense? An HTTP/1 connection that ends amid a body counts as
+/// one whose client has gone. Should it only have finished sending, too early, it can read the answer all the same.
 #[must_use]
 pub fn fault_of(error: &hyper::Error) -> UploadFault {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     while let Some(inner) = cause {
         let left = match (inner.downcast_ref::<std::io::Error>(), inner.downcast_ref::<h2::Error>()) {
             // What the gateway itself, or hyper, finds wrong with the framing is no loss of the connection.
-            (Some(io), _) => !matches!(io.kind(), InvalidData | InvalidInput | UnexpectedEof),
+            (Some(io), _) => !matches!(io.kind(), InvalidData | InvalidInput),
             (None, Some(http2)) => http2.is_io() || (http2.is_remote() && (http2.is_reset() || http2.is_go_away())),
             (None, None) => false,
         };

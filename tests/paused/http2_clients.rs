@@ -58,6 +58,52 @@ fn turns_on_one_connection_keep_the_order_in_which_they_were_sent() {
     });
 }
 
+/// A frame (RFC 9113, section 4.1) of stream `stream`.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).expect("short");
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// A block of fields, each written as it is (RFC 7541, section 6.2.2).
+fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+    fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
+}
+
+#[test]
+fn whose_key_is_in_its_head_does_not_pass_those_whose_keys_are_in_their_bodies() {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    paused(async {
+        let house = House::with_one_agent(
+            "routes: [{name: all, upstream: agents, session: {key: [{header: X-Session-Id}, {json: /s}], queue_timeout: 1h}}]\n",
+        );
+        let mut octets = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, &[])].concat();
+        for id in 0..10_u8 {
+            let (stream, number) = (2 * id + 1, id.to_string());
+            let mut head =
+                vec![(":method", "POST"), (":scheme", "http"), (":authority", "test"), (":path", "/?think=1")];
+            head.push(("x-id", &number));
+            if id % 2 == 0 {
+                octets.extend(frame(HEADERS, END_HEADERS, stream, &fields(&head)));
+                octets.extend(frame(DATA, END_STREAM, stream, br#"{"s":"ann"}"#));
+            } else {
+                head.push(("x-session-id", "ann"));
+                octets.extend(frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields(&head)));
+            }
+        }
+        let mut client = house.client();
+        client.write(octets).await;
+        later(20.0).await;
+        assert_eq!(house.agent.order(), (0..10).map(|id| id.to_string()).collect::<Vec<_>>());
+        drop(client);
+        house.at_rest().await;
+    });
+}
+
 #[test]
 fn a_stream_that_is_reset_leaves_its_line_and_its_neighbours_stay() {
     paused(async {

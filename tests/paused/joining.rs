@@ -105,6 +105,23 @@ fn one_key_is_one_request_and_with_another_body_it_is_a_422() {
 }
 
 #[test]
+fn a_request_is_the_same_whichever_way_it_names_its_host() {
+    paused(async {
+        let house = House::with_one_agent(&policy(""));
+        let fields = "X-Session-Id: s\r\nIdempotency-Key: k\r\n";
+        let asked = [
+            house.ask_from(1, "POST", "/?think=5", fields, "body"),
+            house.ask_from(1, "POST", "http://test/?think=5", fields, "body"),
+        ];
+        settle().await;
+        let [first, second] = asked;
+        assert!(!is_joined(&first.answer().await) && is_joined(&second.answer().await));
+        assert_eq!(house.agent.seen().len(), 1);
+        house.at_rest().await;
+    });
+}
+
+#[test]
 fn a_finished_answer_serves_for_its_time_whatever_its_status_and_refusals_do_not() {
     paused(async {
         let house = House::with_one_agent(&policy("timeouts: {response: 3s}, abandoned: cancel,"));

@@ -27,8 +27,6 @@ use crate::time::LazyTimer;
 use crate::upstream::failure::Failure;
 use crate::upstream::fields::Hop;
 
-/// How long a cancelled try has to come to its end by itself.
-const LETS_GO: Duration = Duration::from_secs(1);
 /// When the gateway says no and does not say for how long.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -60,6 +58,7 @@ async fn run(proxy: Arc<Proxy>, mut request: Request, stop: Arc<Stop>) -> Tried 
         Err(refused) => Box::pin(std::future::ready(refused.respond())),
     };
     let came = pin!(come(serving, exchange.clone(), most));
+    // One that is stopped is left here as a client leaves it: what becomes of it at its server says the route.
     let attempt = match until_stopped(came, &exchange, &stop).await {
         Some(came) => attempt_of(came, &stop),
         None => Attempt::Stopped,
@@ -67,7 +66,7 @@ async fn run(proxy: Arc<Proxy>, mut request: Request, stop: Arc<Stop>) -> Tried 
     Tried { attempt, upstream: Some(upstream) }
 }
 
-/// What comes of it; `None` if it was cancelled and did not end by itself.
+/// What comes of it; `None` if it was cancelled.
 async fn until_stopped(
     mut came: Pin<&mut impl Future<Output = Came>>,
     exchange: &Exchange,
@@ -78,10 +77,7 @@ async fn until_stopped(
             biased;
             came = &mut came => return Some(came),
             () = stop.told() => match stop.why() {
-                Some(Why::Cancelled) => {
-                    exchange.end(EndedBy::Abandoned);
-                    return tokio::time::timeout(LETS_GO, came).await.ok();
-                }
+                Some(Why::Cancelled) => return None,
                 Some(Why::Recalled) => drop(exchange.end_unless_begun(EndedBy::Abandoned)),
                 None => {}
             },

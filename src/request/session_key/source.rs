@@ -42,7 +42,7 @@ impl<'r> Reader<'r> {
     }
 
     fn json(&self, pointer: &[String]) -> Result<Value<'r>, BadKey> {
-        if self.body_kind()? != BodyKind::Json {
+        if !self.body_kind()?.may_be_json() {
             return Ok(Value::Absent);
         }
         let Some(body) = self.body else {
@@ -105,7 +105,22 @@ enum BodyKind<'r> {
     Urlencoded,
     /// With the content type, which has the boundary.
     Multipart(&'r str),
+    Text,
     Opaque,
+}
+
+impl BodyKind<'_> {
+    /// Clients that do not say what they send say one of the others: `curl -d`, urllib and `fetch` with a text. Backends mostly
+    /// read it all the same. What is no JSON then has no key.
+    fn may_be_json(&self) -> bool {
+        matches!(self, Self::Json | Self::Urlencoded | Self::Text)
+    }
+}
+
+/// Whether the body may be read as JSON, by its head alone.
+#[must_use]
+pub fn may_be_json(headers: &HeaderMap) -> bool {
+    kind_of(headers).may_be_json()
 }
 
 fn kind_of(headers: &HeaderMap) -> BodyKind<'_> {
@@ -124,6 +139,8 @@ fn kind_of(headers: &HeaderMap) -> BodyKind<'_> {
         BodyKind::Urlencoded
     } else if is("multipart/form-data") {
         BodyKind::Multipart(line)
+    } else if is("text/plain") {
+        BodyKind::Text
     } else {
         BodyKind::Opaque
     }

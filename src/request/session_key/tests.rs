@@ -123,11 +123,14 @@ fn a_body_is_only_waited_for_when_its_key_would_count() {
     let found = |name| Ok(HeadLookup::Known(KeyLookup::Found(SessionKey::named(name, &Tenant::default()))));
     assert_eq!(with_query().header("x-s", "h").head(&session), found("h"));
     for (name, value) in
-        [("content-type", "text/plain"), ("content-type", "multipart/form-data"), ("content-encoding", "gzip")]
+        [("content-type", "text/html"), ("content-type", "multipart/form-data"), ("content-encoding", "gzip")]
     {
         assert_eq!(with_query().header(name, value).head(&session), found("q"), "{value}");
     }
-    for value in ["application/json; charset=utf-8", "Application/Problem+JSON"] {
+    let of_clients_told_nothing = ["application/x-www-form-urlencoded", "text/plain;charset=UTF-8"];
+    for value in
+        ["application/json; charset=utf-8", "Application/Problem+JSON"].into_iter().chain(of_clients_told_nothing)
+    {
         assert_eq!(with_query().header("content-type", value).head(&session), Ok(HeadLookup::NeedsBody), "{value}");
     }
 }

@@ -27,6 +27,7 @@ pub(super) enum Field {
     Tracestate,
     TurnwiseTurn,
     TurnwiseSession,
+    TurnwiseJoined,
     TurnwiseWhenBusy,
     /// One of the most common fields of the rest, which pass as they are.
     Plain,
@@ -72,6 +73,7 @@ impl Field {
             "tracestate" => Self::Tracestate,
             "turnwise-turn" => Self::TurnwiseTurn,
             "turnwise-session" => Self::TurnwiseSession,
+            "turnwise-joined" => Self::TurnwiseJoined,
             "turnwise-when-busy" => Self::TurnwiseWhenBusy,
             _ => return None,
         })

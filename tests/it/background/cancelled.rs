@@ -21,7 +21,7 @@ fn one_that_waits_never_runs() {
 }
 
 #[test]
-fn one_that_runs_is_stopped_at_its_upstream() {
+fn one_that_runs_is_stopped_at_its_upstream_where_the_route_says_so() {
     let upstream = Recorder::doing(|exchange| {
         exchange.read_body();
         if exchange.head.word(1) == "/a" {
@@ -30,7 +30,8 @@ fn one_that_runs_is_stopped_at_its_upstream() {
             exchange.finish("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         }
     });
-    let gateway = Gateway::with(&upstream, &in_sessions(""));
+    let route = ", abandoned: cancel, session: { key: [{ header: X-Session-Id }] }";
+    let gateway = Gateway::with(&upstream, &policy("", route));
     let path = accept(&gateway, &job("a", "").session("s"));
     let next = accept(&gateway, &job("b", "").session("s"));
     upstream.wait_seen(1);
@@ -39,6 +40,29 @@ fn one_that_runs_is_stopped_at_its_upstream() {
     assert!(upstream.seen()[0].client_gone);
     assert_eq!(status(&gateway, &path)["attempts"], 1);
     gateway.wait_metric("turnwise_job_attempts_total", &[("result", "cancelled")], 1.0);
+}
+
+/// A backend does not stop because somebody has lost interest; cancelling again and again gets nobody beyond the limits.
+#[test]
+fn one_that_its_upstream_works_on_keeps_its_turn_and_place_until_that_has_finished() {
+    for abandoned in ["auto", "finish"] {
+        let upstream = Recorder::start();
+        let route = format!(", abandoned: {abandoned}, session: {{ key: [{{ header: X-Session-Id }}] }}");
+        let gateway = Gateway::with(&upstream, &format!("limits: {{ concurrency: 1 }}\n{}", policy("", &route)));
+        let first = accept(&gateway, &job("first", "hold").session("s"));
+        upstream.wait_seen(1);
+        assert_eq!(gateway.ask(&cancel(&first)).assert_ok().json()["status"], "cancelled");
+        let second = accept(&gateway, &job("second", "").session("s"));
+        let mut other = gateway.begin(&get("/other"));
+        gateway.wait_for_turn(1);
+        gateway.wait_for_place(1);
+        assert_eq!((upstream.count(), upstream.running()), (1, 1));
+        upstream.open();
+        other.response().assert_ok();
+        becomes(&gateway, &second, "succeeded");
+        assert_eq!((upstream.peak(), status(&gateway, &first)["status"].as_str()), (1, Some("cancelled")));
+        gateway.wait_metric("turnwise_abandoned_total", &[("result", "finished")], 1.0);
+    }
 }
 
 #[test]
@@ -94,6 +118,7 @@ fn one_that_has_ended_stays_as_it_is() {
     for _ in 0..2 {
         assert_eq!(gateway.ask(&cancel(&path)).assert_ok().json()["status"], "cancelled");
     }
+    upstream.open();
 }
 
 #[test]

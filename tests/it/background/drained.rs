@@ -40,6 +40,26 @@ fn what_waits_for_its_turn_goes_back_at_once() {
 }
 
 #[test]
+fn clients_that_wait_have_the_answers_of_what_runs_and_are_told_of_what_does_not() {
+    let upstream = Recorder::start();
+    let mut gateway = Gateway::with(&upstream, &in_sessions(""));
+    let waiting = |tag: &str| job(tag, "hold").session("s").header("Prefer", "wait=60");
+    let mut first = gateway.begin(&waiting("first"));
+    upstream.wait_seen(1);
+    let mut second = gateway.begin(&waiting("second"));
+    eventually("it is accepted", || count(&gateway, "queued") == 1);
+    gateway.signal("TERM");
+    let path = super::accepted(&second.response());
+    upstream.release();
+    assert_eq!(first.response().assert_ok().text(), "ok\n");
+    assert_eq!(gateway.exit_code(), 0);
+    assert_eq!(upstream.targets(), ["/first"]);
+    upstream.open();
+    gateway.start_again();
+    becomes(&gateway, &path, "succeeded");
+}
+
+#[test]
 fn what_runs_beyond_the_drain_timeout_is_run_again() {
     let upstream = Recorder::start();
     let mut gateway = Gateway::with(&upstream, &format!("server: {{ drain_timeout: 300ms }}\n{}", policy("", "")));

@@ -34,7 +34,9 @@ fn there_is_no_listing_and_no_other_method() {
     let gateway = Gateway::with(&upstream, &policy("", ""));
     let path = accept(&gateway, &job("a", ""));
     becomes(&gateway, &path, "succeeded");
-    for path in ["/_turnwise/jobs", "/_turnwise/jobs/", "/_turnwise/", "/_turnwise/x", "/_turnwise/jobs/nobody"] {
+    let spelt = ["/%5fturnwise/jobs/nobody", "//_turnwise/jobs", "/_turn%77ise//jobs/nobody/result"];
+    let plain = ["/_turnwise/jobs", "/_turnwise/jobs/", "/_turnwise/", "/_turnwise/x", "/_turnwise/jobs/nobody"];
+    for path in plain.into_iter().chain(spelt) {
         gateway.ask(&get(path)).assert_problem(404, "no_job");
     }
     gateway.ask(&get("/_turnwise/jobs/0123456789abcdef0123456789abcdef")).assert_problem(404, "no_job");

@@ -63,3 +63,15 @@ fn connection_can_not_name_away_what_the_gateway_sets() {
         assert!(seen.header(name).is_some(), "{name}: {}", seen.head.raw);
     }
 }
+
+#[test]
+fn what_only_the_gateway_says_is_not_said_by_an_upstream() {
+    let upstream = Recorder::saying(
+        "HTTP/1.1 200 OK\r\nTurnwise-Turn: t\r\nTurnwise-Joined: true\r\nTurnwise-Session: s\r\nContent-Length: 0\r\n\r\n",
+    );
+    let gateway = Gateway::before(&upstream);
+    let answer = gateway.ask(&get("/"));
+    for name in ["turnwise-turn", "turnwise-joined", "turnwise-session"] {
+        assert_eq!(answer.assert_ok().header(name), None, "{name}");
+    }
+}

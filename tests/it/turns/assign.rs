@@ -37,6 +37,18 @@ fn a_key_that_was_made_up_is_a_session_from_then_on() {
 }
 
 #[test]
+fn a_body_in_which_no_key_is_looked_for_gets_none() {
+    let upstream = Recorder::start();
+    let gateway = Gateway::with(&upstream, &sessions("key: [{ json: /session_id }], assign: { json: /session_id }"));
+    for kind in ["application/octet-stream", "application/x-ndjson"] {
+        let body = "{\"session_id\":\"mine\"}";
+        let answer = gateway.ask(&post("/", body).header("Content-Type", kind));
+        assert_eq!(answer.assert_ok().header("turnwise-session"), None);
+        assert_eq!(upstream.seen().pop().expect("one").text(), body);
+    }
+}
+
+#[test]
 fn a_json_member_is_made_up_and_the_rest_stays() {
     let upstream = Recorder::start();
     let gateway = Gateway::with(&upstream, &sessions("key: [{ json: /session_id }], assign: { json: /session_id }"));

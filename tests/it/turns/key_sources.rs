@@ -48,6 +48,15 @@ fn json() {
 }
 
 #[test]
+fn json_of_clients_that_say_something_else_of_it() {
+    for kind in ["application/x-www-form-urlencoded", "text/plain;charset=UTF-8"] {
+        take_turns("{ json: /session_id }", |id| {
+            post("/", format!("{{\"session_id\":\"{id}\"}}")).header("Content-Type", kind)
+        });
+    }
+}
+
+#[test]
 fn form_urlencoded() {
     take_turns("{ form: session_id }", |id| {
         post("/", format!("text=a+b%26c&session_id={id}&x="))

@@ -10,10 +10,14 @@ const ONE_TRY: &str = "server: { workers: 1 }
 upstreams: { agents: { servers: [\"{upstream}\"], retry: { attempts: 1, on: [connect] } } }
 ";
 
-/// Linux tells it in the field after the program's name, with `T`.
+/// Whether all its threads have come to a stop. Linux tells it in the field after a thread's name, with `T`.
 fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
-    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
+    threads.map(|thread| thread.expect("an entry").path().join("stat")).all(|stat| {
+        // One that has ended meanwhile does nothing either.
+        let stat = std::fs::read_to_string(stat).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('T'))
+    })
 }
 
 #[test]

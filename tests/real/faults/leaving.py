@@ -152,11 +152,10 @@ def half_closes_amid_its_upload(binary: str, phase: Phase) -> str:
         answer = asked.answer()
         whole = [exchange.target for exchange in rig.upstream.seen if "/phase" in exchange.target and exchange.body_is_whole]
         require(not whole, "the upstream got a whole body", whole)
-        if answer.status is None:
-            rig.codes = {499: 1}
-        else:
+        # It may be one that only writes no more, and is answered; mostly it is one that has gone, and counts as that.
+        if answer.status is not None:
             answer.problem(400, "bad_request")
-            rig.codes, rig.reasons = {400: 1}, {"bad_request": 1}
+        rig.codes = {499: 1}
         asked.client.leave()
         rig.settle()
         errors = rig.gateway.metric("turnwise_upstream_errors_total")

@@ -101,6 +101,9 @@ fn plain_way(headers: &mut HeaderMap, inbound: &Inbound<'_>) {
 fn plain_to_client(headers: &mut HeaderMap, outbound: &Outbound<'_>) {
     let upgrade = headers.get("upgrade").filter(|_| outbound.status == 101).cloned();
     strip_connection(headers, |_| false);
+    for name in ["turnwise-turn", "turnwise-joined", "turnwise-session"] {
+        headers.remove(name);
+    }
     let length = content_length(headers);
     headers.remove("content-length");
     if let (Ok(Some(length)), false) = (length, outbound.status.is_informational() || outbound.status == 204) {
@@ -117,7 +120,8 @@ fn plain_to_client(headers: &mut HeaderMap, outbound: &Outbound<'_>) {
 
 /// A message with fields that are treated in some way, a few of them twice, and others.
 fn message() -> impl Strategy<Value = HeaderMap> {
-    const OTHERS: [&str; 27] = [
+    const OTHERS: [&str; 28] = [
+        "turnwise-joined",
         "host",
         "content-length",
         "expect",
