@@ -121,7 +121,7 @@ pub enum NotAccepted {
         jobs: usize,
         again_in: Duration,
     },
-    /// The store holds so many bytes.
+    /// The store holds as many bytes as it may, or its disk takes no more.
     StoreFull {
         again_in: Duration,
     },
@@ -175,14 +175,15 @@ impl Jobs {
     /// [`NotAccepted`].
     pub fn accept(self: &Arc<Self>, new: New) -> impl Future<Output = Result<(), NotAccepted>> + Send + use<> {
         let octets = new.request.write();
-        let reserved = self.reserve(new, octets.len() as u64);
+        let mut forgotten = Vec::new();
+        let reserved = self.reserve(new, octets.len() as u64, &mut forgotten);
+        for old in forgotten {
+            self.store.submit(Change::Remove { seq: old }, |_| {});
+        }
         let (tell, told) = oneshot::channel();
         match reserved {
             Err(refused) => drop(tell.send(Err(refused))),
-            Ok((seq, record, forgotten)) => {
-                for old in forgotten {
-                    self.store.submit(Change::Remove { seq: old }, |_| {});
-                }
+            Ok((seq, record)) => {
                 let jobs = self.clone();
                 // The thread that writes calls this: in the order of acceptance, and also if nobody waits any more.
                 self.store.submit(Change::Accept { seq, record, request: octets }, move |written| {
@@ -194,7 +195,9 @@ impl Jobs {
         async move { told.await.unwrap_or(Err(NotAccepted::NotWritten)) }
     }
 
-    fn reserve(&self, new: New, length: u64) -> Result<(Seq, Vec<u8>, Vec<Seq>), NotAccepted> {
+    /// `forgotten`: who has to make room for it.
+    fn reserve(&self, new: New, length: u64, forgotten: &mut Vec<Seq>) -> Result<(Seq, Vec<u8>), NotAccepted> {
+        let space = self.store.space();
         let mut table = self.table.lock();
         if table.draining {
             return Err(NotAccepted::Draining);
@@ -203,9 +206,9 @@ impl Jobs {
         if jobs >= table.settings.queue {
             return Err(NotAccepted::Full { jobs, again_in: table.pace.until_one_ends() });
         }
-        let Some(forgotten) = table.make_room(length) else {
+        if !table.make_room(length, space, forgotten) {
             return Err(NotAccepted::StoreFull { again_in: table.until_room() });
-        };
+        }
         let (lane, width) = new.lane.map_or((None, 1), |(lane, width)| (Some(lane), width));
         let record = Record {
             id: new.id,
@@ -225,7 +228,7 @@ impl Jobs {
             error: None,
         };
         let octets = record.write();
-        Ok((table.arrive(record), octets, forgotten))
+        Ok((table.arrive(record), octets))
     }
 
     fn arrived(&self, seq: Seq, written: bool) {
@@ -314,5 +317,11 @@ impl Jobs {
 }
 
 fn placing(record: &Record) -> Placing {
-    Placing { lane: record.lane.clone(), width: record.width.max(1) as usize, upstream: record.upstream.clone() }
+    Placing {
+        lane: record.lane.clone(),
+        width: record.width.max(1) as usize,
+        upstream: record.upstream.clone(),
+        route: record.route.clone(),
+        tries: record.attempts,
+    }
 }

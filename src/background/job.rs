@@ -174,6 +174,8 @@ pub enum Attempt {
     Hopeless { answer: Option<Answer>, error: Arc<str> },
     /// The gateway itself did not let it in yet. No try is used up.
     Postponed { asked: Duration },
+    /// The same, for a reason that every job of its route has: those that came later wait for it.
+    RouteShut { asked: Duration },
     /// It was stopped, by who knows why.
     Stopped,
 }

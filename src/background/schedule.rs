@@ -3,7 +3,7 @@
 //! ```text
 //!   Arriving ──on disk──▶ Ready ──next──▶ Running ──▶ (gone)
 //!      └─▶ (gone)          ▲ ▲               │
-//!                          │ └──time over── Delayed ◀── to be tried again
+//!                          │ └──time over── Delayed, PutOff ◀── to be tried again
 //!                          └── back, as if it had not begun
 //! ```
 //!
@@ -12,7 +12,11 @@
 //! One that is not on disk yet has its place already: whoever came later in its lane does not overtake it.
 //!
 //! Each upstream has a breaker. When it is down, nothing is begun there for a while; then one job has a look, and as long
-//! as looks fail the pauses grow. So an outage costs the tries of the few that have a look, not of the whole queue.
+//! as looks fail the pauses grow. So an outage costs the tries of the few that have a look, not of the whole queue. Looks
+//! go round: whoever has failed least goes first, because it may be the jobs that fail, and not the upstream.
+//!
+//! One that the gateway does not let in for a reason that its whole route has (a rate limit) holds back those of its route
+//! that came later, and goes before them when it is let in again: so they keep their order there as well.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -25,6 +29,12 @@ pub type Seq = u64;
 
 /// So many failures in a row at an upstream are taken for its being down.
 const FAILURES_IN_A_ROW: u32 = 5;
+/// Pauses between so many looks do not grow yet, where the upstream answers at least: it may be the jobs' fault.
+const LOOKS_AT_JOBS: u32 = 5;
+/// An upstream is not left alone for longer than that because it asks for it: it may have asked one job.
+const LONGEST_ASKED: Duration = Duration::from_secs(60);
+/// One that was put off begins so long before the others of its route: they do not reach the gate at the same moment.
+const HEAD_START: Duration = Duration::from_millis(10);
 
 /// How far a job has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +42,18 @@ enum Stage {
     Arriving,
     Ready,
     Delayed(Instant),
+    /// The same, and those of its route that came later wait for it.
+    PutOff(Instant),
     Running,
+}
+
+impl Stage {
+    fn due(self) -> Option<Instant> {
+        match self {
+            Self::Delayed(due) | Self::PutOff(due) => Some(due),
+            Self::Arriving | Self::Ready | Self::Running => None,
+        }
+    }
 }
 
 /// What a job waits for beside its time.
@@ -43,12 +64,40 @@ pub struct Placing {
     /// How many of the lane may run at once.
     pub width: usize,
     pub upstream: Arc<str>,
+    pub route: Arc<str>,
+    /// Tries that have failed.
+    pub tries: u32,
 }
 
 #[derive(Debug)]
 struct Entry {
     placing: Placing,
     stage: Stage,
+    /// It was put off, and has not begun again since.
+    was_put_off: bool,
+    /// It runs, and has failed before.
+    runs_again: bool,
+}
+
+/// Those who could begin at once, in their order: what else they wait for they have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Group {
+    upstream: Arc<str>,
+    route: Arc<str>,
+}
+
+impl Placing {
+    fn group(&self) -> Group {
+        Group { upstream: self.upstream.clone(), route: self.route.clone() }
+    }
+}
+
+/// A route some of whose jobs were put off.
+#[derive(Debug, Default)]
+struct Gate {
+    put_off: BTreeSet<Seq>,
+    /// When others may follow the one that goes first.
+    next: Option<Instant>,
 }
 
 /// How an upstream fared with a job.
@@ -84,11 +133,13 @@ impl Breaker {
 pub struct Schedule {
     entries: HashMap<Seq, Entry>,
     lanes: HashMap<Arc<str>, BTreeSet<Seq>>,
-    /// Those who could begin at once, by upstream.
-    ready: HashMap<Arc<str>, BTreeSet<Seq>>,
+    ready: HashMap<Group, BTreeSet<Seq>>,
     delayed: BTreeSet<(Instant, Seq)>,
     breakers: BTreeMap<Arc<str>, Breaker>,
+    gates: HashMap<Arc<str>, Gate>,
     running: usize,
+    /// Those of them that have failed before, by upstream.
+    running_again: HashMap<Arc<str>, u32>,
 }
 
 impl Schedule {
@@ -98,7 +149,7 @@ impl Schedule {
             self.lanes.entry(lane.clone()).or_default().insert(seq);
         }
         let lane = placing.lane.clone();
-        self.entries.insert(seq, Entry { placing, stage: Stage::Arriving });
+        self.entries.insert(seq, Entry { placing, stage: Stage::Arriving, was_put_off: false, runs_again: false });
         self.settle(lane);
     }
 
@@ -115,6 +166,11 @@ impl Schedule {
     /// It may begin again at `due`, and keeps its place meanwhile.
     pub fn delay(&mut self, seq: Seq, due: Instant) {
         self.stage(seq, Stage::Delayed(due));
+    }
+
+    /// The same, and those of its route that came later wait for it: what it waits for they would wait for as well.
+    pub fn put_off(&mut self, seq: Seq, due: Instant) {
+        self.stage(seq, Stage::PutOff(due));
     }
 
     /// It has ended.
@@ -139,11 +195,24 @@ impl Schedule {
             self.delayed.remove(&(due, seq));
             self.stage(seq, Stage::Ready);
         }
-        let open = |upstream: &Arc<str>| self.breakers.get(upstream).is_none_or(|breaker| breaker.lets_in(now));
-        let firsts = self.ready.iter().filter(|(upstream, _)| open(upstream));
-        let (seq, upstream) = firsts
-            .filter_map(|(upstream, jobs)| Some((*jobs.first()?, upstream.clone())))
-            .min_by_key(|(seq, _)| *seq)?;
+        self.gates.retain(|_, gate| {
+            gate.next = gate.next.filter(|next| *next > now);
+            gate.next.is_some() || !gate.put_off.is_empty()
+        });
+        let mut firsts = BTreeMap::new();
+        for (group, jobs) in &self.ready {
+            if let Some(first) = self.first(group, jobs, now) {
+                let best = firsts.entry(&group.upstream).or_insert(first);
+                *best = first.min(*best);
+            }
+        }
+        let seq = firsts.into_values().map(|(_, seq)| seq).min()?;
+        let Entry { placing, was_put_off, runs_again, .. } = self.entries.get_mut(&seq)?;
+        *runs_again = placing.tries > 0;
+        if std::mem::take(was_put_off) {
+            self.gates.entry(placing.route.clone()).or_default().next = Some(now + HEAD_START);
+        }
+        let upstream = placing.upstream.clone();
         if let Some(breaker) = self.breakers.get_mut(&upstream).filter(|breaker| breaker.until.is_some()) {
             breaker.looking = Some(seq);
         }
@@ -151,24 +220,64 @@ impl Schedule {
         Some(seq)
     }
 
+    /// Who of a group would begin now. Beside it stands how often it has failed, where that counts.
+    fn first(&self, group: &Group, jobs: &BTreeSet<Seq>, now: Instant) -> Option<(u32, Seq)> {
+        let breaker = self.breakers.get(&group.upstream);
+        let gate = self.gates.get(&group.route);
+        let is_shut = breaker.is_some_and(|breaker| !breaker.lets_in(now))
+            || gate.and_then(|gate| gate.next).is_some_and(|next| now < next);
+        if is_shut {
+            return None;
+        }
+        let mut open = jobs.range(..self.held_from(group));
+        let is_up = breaker.is_none_or(|breaker| breaker.until.is_none());
+        // Those that have failed before cannot make an upstream be taken for down by themselves, while there are others.
+        let again = self.running_again.get(&group.upstream).copied().unwrap_or(0);
+        let may_trip = breaker.map_or(0, |breaker| breaker.failures) + again + 1 >= FAILURES_IN_A_ROW;
+        if is_up && !may_trip {
+            return open.next().map(|seq| (0, *seq));
+        }
+        let mut best = None;
+        for seq in open {
+            let tries = self.entries.get(seq).map_or(0, |entry| entry.placing.tries);
+            if best.is_none_or(|(least, _)| tries < least) {
+                best = Some((tries, *seq));
+            }
+            if tries == 0 {
+                break;
+            }
+        }
+        best
+    }
+
+    /// Those of the group from here on wait for one that was put off.
+    fn held_from(&self, group: &Group) -> Seq {
+        self.gates.get(&group.route).and_then(|gate| gate.put_off.first().copied()).unwrap_or(Seq::MAX)
+    }
+
     /// When [`next`](Self::next) is worth asking again, if nothing else happens. It may be past: then it is not the time
     /// that is lacking.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        let paused = self.breakers.iter().filter(|(upstream, breaker)| {
-            breaker.looking.is_none() && self.ready.get(*upstream).is_some_and(|jobs| !jobs.is_empty())
+        let opens = self.ready.iter().filter_map(|(group, jobs)| {
+            let breaker = self.breakers.get(&group.upstream);
+            let next = self.gates.get(&group.route).and_then(|gate| gate.next);
+            let may_begin = breaker.is_none_or(|breaker| breaker.looking.is_none())
+                && jobs.first().is_some_and(|first| *first < self.held_from(group));
+            breaker.and_then(|breaker| breaker.until).max(next).filter(|_| may_begin)
         });
-        let paused = paused.filter_map(|(_, breaker)| breaker.until).min();
-        self.delayed.first().map(|(due, _)| *due).into_iter().chain(paused).min()
+        self.delayed.first().map(|(due, _)| *due).into_iter().chain(opens).min()
     }
 
-    /// Notes how the upstream of a job fared with it. `due`: when the job itself may be tried again.
-    pub fn fared(&mut self, seq: Seq, health: Health, base: Duration, now: Instant, due: Option<Instant>) {
-        let Some(upstream) = self.entries.get(&seq).map(|entry| entry.placing.upstream.clone()) else { return };
+    /// Notes how the upstream of a job fared with it. `asked`: when it wants to be tried again.
+    pub fn fared(&mut self, seq: Seq, health: Health, base: Duration, now: Instant, asked: Option<Instant>) {
+        let Some(Entry { placing, .. }) = self.entries.get_mut(&seq) else { return };
+        let upstream = placing.upstream.clone();
         if health == Health::Well {
             self.breakers.remove(&upstream);
             return;
         }
+        placing.tries = placing.tries.saturating_add(1);
         let breaker = self.breakers.entry(upstream).or_default();
         let looked = breaker.looking == Some(seq);
         breaker.failures = breaker.failures.saturating_add(1);
@@ -177,8 +286,10 @@ impl Schedule {
         if looked || (is_down && breaker.until.is_none()) {
             breaker.looking = None;
             breaker.looks = breaker.looks.saturating_add(1);
-            let pause = now + retry::pause(base, breaker.looks);
-            breaker.until = Some(due.map_or(pause, |due| due.min(now + Duration::from_secs(60)).max(pause)));
+            let grown =
+                if health == Health::Down { breaker.looks } else { breaker.looks.saturating_sub(LOOKS_AT_JOBS) };
+            let pause = now + retry::pause(base, grown.max(1));
+            breaker.until = Some(asked.map_or(pause, |asked| asked.min(now + LONGEST_ASKED).max(pause)));
         }
     }
 
@@ -198,6 +309,10 @@ impl Schedule {
             && entry.placing.upstream != *upstream
             && entry.stage == Stage::Running
         {
+            if entry.runs_again {
+                count(&mut self.running_again, &entry.placing.upstream, false);
+                count(&mut self.running_again, upstream, true);
+            }
             let before = std::mem::replace(&mut entry.placing.upstream, upstream.clone());
             if let Some(breaker) = self.breakers.get_mut(&before).filter(|breaker| breaker.looking == Some(seq)) {
                 breaker.looking = None;
@@ -214,22 +329,32 @@ impl Schedule {
         let Some(entry) = self.entries.get_mut(&seq) else { return };
         let before = std::mem::replace(&mut entry.stage, stage);
         let lane = entry.placing.lane.clone();
-        let upstream = entry.placing.upstream.clone();
-        if let Stage::Delayed(due) = before {
+        let group = entry.placing.group();
+        if let Some(due) = before.due() {
             self.delayed.remove(&(due, seq));
         }
-        if let Stage::Delayed(due) = stage {
+        if let Some(due) = stage.due() {
             self.delayed.insert((due, seq));
+        }
+        if matches!(stage, Stage::PutOff(_)) {
+            entry.was_put_off = true;
+            self.gates.entry(group.route.clone()).or_default().put_off.insert(seq);
+        } else if matches!(before, Stage::PutOff(_))
+            && let Some(gate) = self.gates.get_mut(&group.route)
+        {
+            gate.put_off.remove(&seq);
+        }
+        if before == Stage::Running && std::mem::take(&mut entry.runs_again) {
+            count(&mut self.running_again, &group.upstream, false);
+        } else if stage == Stage::Running && entry.runs_again {
+            count(&mut self.running_again, &group.upstream, true);
         }
         self.running -= usize::from(before == Stage::Running);
         self.running += usize::from(stage == Stage::Running);
         if stage == Stage::Ready && self.is_among_the_first(seq) {
-            self.ready.entry(upstream).or_default().insert(seq);
-        } else if let Some(jobs) = self.ready.get_mut(&upstream) {
-            jobs.remove(&seq);
-            if jobs.is_empty() {
-                self.ready.remove(&upstream);
-            }
+            self.ready.entry(group).or_default().insert(seq);
+        } else {
+            not_ready(&mut self.ready, &group, seq);
         }
         if stage == Stage::Arriving || stage == Stage::Ready {
             self.settle(lane);
@@ -248,23 +373,39 @@ impl Schedule {
         let mut places = 0;
         for seq in lane {
             let Some(entry) = self.entries.get(seq) else { continue };
-            let (first, Placing { width, upstream, .. }) = (places < entry.placing.width, &entry.placing);
-            if places > *width {
+            let (first, width) = (places < entry.placing.width, entry.placing.width);
+            if places > width {
                 break;
             }
             places += 1;
             if entry.stage != Stage::Ready {
                 continue;
             }
+            let group = entry.placing.group();
             if first {
-                self.ready.entry(upstream.clone()).or_default().insert(*seq);
-            } else if let Some(jobs) = self.ready.get_mut(upstream) {
+                self.ready.entry(group).or_default().insert(*seq);
+            } else {
                 // One that came back with an earlier place has pushed it out.
-                jobs.remove(seq);
-                if jobs.is_empty() {
-                    self.ready.remove(upstream);
-                }
+                not_ready(&mut self.ready, &group, *seq);
             }
+        }
+    }
+}
+
+/// One more of them, or one less.
+fn count(counts: &mut HashMap<Arc<str>, u32>, of: &Arc<str>, more: bool) {
+    let count = counts.entry(of.clone()).or_default();
+    *count = if more { *count + 1 } else { count.saturating_sub(1) };
+    if *count == 0 {
+        counts.remove(of);
+    }
+}
+
+fn not_ready(ready: &mut HashMap<Group, BTreeSet<Seq>>, group: &Group, seq: Seq) {
+    if let Some(jobs) = ready.get_mut(group) {
+        jobs.remove(&seq);
+        if jobs.is_empty() {
+            ready.remove(group);
         }
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! Changes go to a thread that writes all that have come meanwhile in one transaction, and syncs once for all of them.
 //! Whoever asked is told when it is on disk, and not before. A change that could not be written (a full disk) has not
-//! happened: what the failed transaction may have left behind is taken back before anything else is written.
+//! happened: what the failed transaction may have left behind is taken back before anything else is written. Who asks for
+//! much is to look first how much the disk still takes ([`room`]).
 //!
 //! The file is a B-tree that is never changed in place, with checksums and two syncs for each transaction (redb): a crash at
 //! any moment leaves the last transaction whole or not there. See `docs/adr/0020-jobs-on-disk.md`.
+
+mod room;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,6 +25,9 @@ use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::oneshot;
 
+pub use self::room::Space;
+
+use self::room::Room;
 use super::schedule::Seq;
 use crate::sync::Mutex;
 
@@ -79,6 +85,12 @@ struct Order {
     done: Done,
 }
 
+impl Order {
+    fn accepts(&self) -> bool {
+        matches!(self.change, Change::Accept { .. })
+    }
+}
+
 /// Where the jobs are.
 #[derive(Debug, Clone)]
 pub enum Place {
@@ -113,6 +125,7 @@ impl fmt::Debug for Store {
 /// The open file; `None` while it is opened anew.
 struct File {
     place: Place,
+    room: Room,
     open: Mutex<Option<Arc<Database>>>,
 }
 
@@ -125,7 +138,7 @@ impl Store {
         let database = open(&place)?;
         let found = all(&database).map_err(|error| error.to_string())?;
         let memory = matches!(place, Place::Memory);
-        let file = Arc::new(File { place, open: Mutex::new(Some(Arc::new(database))) });
+        let file = Arc::new(File { place, room: Room::default(), open: Mutex::new(Some(Arc::new(database))) });
         let writer = Writer { file: file.clone(), half_accepted: BTreeSet::new() };
         let line = if memory {
             Line::Here(Mutex::new(writer))
@@ -147,11 +160,14 @@ impl Store {
                 (order.done)(written);
             }
             Line::Thread(line) => {
+                let bytes = order.change.bytes() as u64;
+                self.file.room.comes(bytes);
                 let refused = match &*line.lock() {
                     Some((orders, _)) => orders.send(order).err().map(|refused| refused.0),
                     None => Some(order),
                 };
                 if let Some(order) = refused {
+                    self.file.room.came(bytes);
                     (order.done)(false);
                 }
             }
@@ -168,6 +184,12 @@ impl Store {
             let _ = tell.send(written);
         });
         if told.await.unwrap_or(false) { Ok(()) } else { Err(NotWritten) }
+    }
+
+    /// What the disk still takes, as it was a moment ago, less what is on its way. `None`: nobody knows.
+    #[must_use]
+    pub fn space(&self) -> Option<Space> {
+        self.file.room.space(&self.file.place)
     }
 
     /// The request of a job as it was written. Blocks for as long as the disk takes.
@@ -225,13 +247,31 @@ fn write_all(mut writer: Writer, line: &mpsc::Receiver<Order>) {
             bytes += next.change.bytes();
             orders.push(next);
         }
-        let written = catch_unwind(AssertUnwindSafe(|| writer.write(&orders))).unwrap_or(Err(NotWritten));
-        orders.into_iter().for_each(|order| (order.done)(written.is_ok()));
+        let mut write = |which| {
+            let written = catch_unwind(AssertUnwindSafe(|| writer.write_those(&orders, which)));
+            written.unwrap_or(Err(NotWritten)).is_ok()
+        };
+        let all = write(Which::All);
+        // What ends does not suffer for what is to begin, which may be far more.
+        let is_mixed = orders.iter().any(Order::accepts) && !orders.iter().all(Order::accepts);
+        let others = all || (is_mixed && write(Which::Others));
+        for order in orders {
+            writer.file.room.came(order.change.bytes() as u64);
+            let written = if order.accepts() { all } else { others };
+            (order.done)(written);
+        }
     }
     if !writer.half_accepted.is_empty() {
         let _ = writer.write(&[]);
     }
     writer.file.close();
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    /// All but what is to be accepted.
+    Others,
 }
 
 struct Writer {
@@ -242,12 +282,16 @@ struct Writer {
 
 impl Writer {
     fn write(&mut self, orders: &[Order]) -> Result<(), NotWritten> {
+        self.write_those(orders, Which::All)
+    }
+
+    fn write_those(&mut self, orders: &[Order], which: Which) -> Result<(), NotWritten> {
         if self.file.open.lock().is_none() {
             self.file.reopen();
         }
         let database = self.file.open.lock().clone();
         let written = match database {
-            Some(database) => self.transaction(&database, orders).map_err(|error| error.to_string()),
+            Some(database) => self.transaction(&database, orders, which).map_err(|error| error.to_string()),
             None => Err("it is not open".to_owned()),
         };
         let Err(error) = written else {
@@ -265,11 +309,11 @@ impl Writer {
         Err(NotWritten)
     }
 
-    fn transaction(&self, database: &Database, orders: &[Order]) -> Result<(), Box<redb::Error>> {
-        self.try_transaction(database, orders).map_err(Box::new)
+    fn transaction(&self, database: &Database, orders: &[Order], which: Which) -> Result<(), Box<redb::Error>> {
+        self.try_transaction(database, orders, which).map_err(Box::new)
     }
 
-    fn try_transaction(&self, database: &Database, orders: &[Order]) -> Result<(), redb::Error> {
+    fn try_transaction(&self, database: &Database, orders: &[Order], which: Which) -> Result<(), redb::Error> {
         let mut transaction = database.begin_write()?;
         // Also writes down which pages are free, so that after a crash the file opens at once, however large it is.
         transaction.set_quick_repair(true);
@@ -281,7 +325,7 @@ impl Writer {
                 records.remove(seq)?;
                 requests.remove(seq)?;
             }
-            for order in orders {
+            for order in orders.iter().filter(|order| which == Which::All || !order.accepts()) {
                 match &order.change {
                     Change::Accept { seq, record, request } => {
                         records.insert(seq, &record[..])?;
@@ -369,6 +413,17 @@ fn with_tables(backend: impl redb::StorageBackend) -> Result<Database, String> {
         DatabaseError::DatabaseAlreadyOpen => "it is in use by another process".to_owned(),
         other => format!("{FILE}: {other}"),
     })?;
+    // A file that has them is not written to: its disk may be full.
+    let has_tables = || -> Result<(), redb::Error> {
+        let transaction = database.begin_read()?;
+        for table in [RECORDS, REQUESTS, ANSWERS] {
+            transaction.open_table(table)?;
+        }
+        Ok(())
+    };
+    if has_tables().is_ok() {
+        return Ok(database);
+    }
     let tables = || -> Result<(), redb::Error> {
         let mut transaction = database.begin_write()?;
         transaction.set_quick_repair(true);
@@ -396,4 +451,4 @@ fn all(database: &Database) -> Result<Found, Box<redb::Error>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use super::job::{JobId, Status, View};
 use super::record::Record;
 use super::schedule::{Schedule, Seq};
+use super::store::Space;
 use super::{Stop, placing};
 use crate::policy::Background;
 use crate::time;
@@ -85,6 +86,10 @@ pub(super) struct Table {
     pub draining: bool,
     /// Results are kept for less time than a moment ago.
     pub keeps_less: bool,
+    /// When an answer was last left out because the disk did not take it.
+    pub left_out: Option<Instant>,
+    /// The last request found no room on the disk.
+    disk_is_full: bool,
     jobs: HashMap<Seq, Job>,
     ids: HashMap<JobId, Seq>,
     /// By when they ended.
@@ -101,6 +106,8 @@ impl Table {
             pace: Pace::default(),
             draining: false,
             keeps_less: false,
+            left_out: None,
+            disk_is_full: false,
             jobs: HashMap::new(),
             ids: HashMap::new(),
             ended: BTreeSet::new(),
@@ -272,17 +279,35 @@ impl Table {
         })
     }
 
-    /// Makes room for a request of so many octets, by forgetting failed jobs that are kept beyond their time. `None`: there
-    /// is none.
-    pub(super) fn make_room(&mut self, length: u64) -> Option<Vec<Seq>> {
+    /// Makes room for a request of so many octets, by forgetting failed jobs that are kept beyond their time. Whether there
+    /// is some; `forgotten` has to be removed in any case.
+    pub(super) fn make_room(&mut self, length: u64, space: Option<Space>, forgotten: &mut Vec<Seq>) -> bool {
         let need = RECORD + length;
-        let mut forgotten = Vec::new();
-        while self.bytes.saturating_add(need) > self.settings.store_bytes {
-            let oldest = self.oldest_beyond(self.settings.keep_results)?;
+        let answers = self.settings.max_result.saturating_mul(self.settings.workers as u64);
+        let bound = space.and_then(|space| space.bound(need, space.kept_for_answers(answers)));
+        let most = bound.map_or(self.settings.store_bytes, |bound| bound.min(self.settings.store_bytes));
+        while self.bytes.saturating_add(need) > most {
+            let Some(oldest) = self.oldest_beyond(self.settings.keep_results) else {
+                let is_new = bound.is_some() && !std::mem::replace(&mut self.disk_is_full, true);
+                if let Some(Space { free, .. }) = space.filter(|_| is_new) {
+                    tracing::warn!(
+                        free,
+                        "the job store cannot be written to without filling its disk: jobs are refused"
+                    );
+                }
+                return false;
+            };
             self.forget(oldest);
             forgotten.push(oldest);
         }
-        Some(forgotten)
+        self.disk_is_full = false;
+        true
+    }
+
+    /// Whether the disk has room for an answer of so many octets beside what it must take.
+    pub(super) fn takes_answer(&self, length: u64, space: Option<Space>) -> bool {
+        let bound = space.and_then(|space| space.bound(length, space.kept_for_ends()));
+        bound.is_none_or(|bound| self.bytes.saturating_add(length) <= bound)
     }
 
     /// The one that ended first, if that is at least so long ago, and nothing of it is on its way to the disk.

@@ -23,6 +23,14 @@ const MOST_SWEPT: usize = 1000;
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// For how long the gateway's own refusals put a job off.
 const PUT_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The least of it where a whole route waits. One of them at a time asks again, so it may be soon.
+const ROUTE_PUT_OFF: Duration = Duration::from_millis(10);
+/// So often at least an answer is tried to be kept that the disk does not take. While it has just taken none, others are
+/// left out at once: each of them keeps a worker waiting.
+const TRIES_TO_KEEP: u32 = 4;
+const STILL_FULL: Duration = Duration::from_secs(10);
+/// What an answer takes beside its body, or more.
+const HEAD: u64 = 4096;
 /// Texts of errors are kept in memory.
 const LONGEST_ERROR: usize = 200;
 
@@ -40,6 +48,8 @@ enum Turn {
     /// Nothing has happened.
     GoesBack {
         due: Option<Instant>,
+        /// Whether its route waits with it.
+        holds_route: bool,
     },
 }
 
@@ -143,28 +153,63 @@ impl Jobs {
             let mut table = self.table.lock();
             let now = time::now();
             let tries = table.job(seq).map_or(0, |job| job.record.attempts) + 1;
+            // Not the job's own delay, which grows with its tries: the others have nothing to do with that.
+            let asked = match &attempt {
+                Attempt::Failed { asked, .. } => asked.map(|asked| time::after(now, asked)),
+                _ => None,
+            };
             let turn = turn(attempt, tries, is_last, base, now);
             match health {
-                Some(health) => {
-                    let due = if let Turn::TriesAgain { due, .. } = &turn { Some(*due) } else { None };
-                    table.schedule.fared(seq, health, base, now, due);
-                }
+                Some(health) => table.schedule.fared(seq, health, base, now, asked),
                 None => table.schedule.not_looked(seq),
             }
             turn
         };
+        let mut tries = 0;
         loop {
-            let Some((change, record)) = self.prepare(seq, &mut turn, upstream.as_ref()) else { return };
-            if self.store.write(change).await.is_ok() {
-                self.turned(seq, &turn, record);
-                return;
+            if self.has_room_for(&turn) {
+                let Some((change, record)) = self.prepare(seq, &mut turn, upstream.as_ref(), true) else { return };
+                if self.store.write(change).await.is_ok() {
+                    self.turned(seq, &turn, record);
+                    return;
+                }
+            }
+            tries += 1;
+            if self.leaves_out(&turn, tries) {
+                let Some((change, record)) = self.prepare(seq, &mut turn, upstream.as_ref(), false) else { return };
+                if self.store.write(change).await.is_ok() {
+                    tracing::error!(job = %record.id, "the job store has no room for an answer, which is not kept");
+                    self.table.lock().left_out = Some(time::now());
+                    self.turned(seq, &turn, record);
+                    return;
+                }
             }
             tokio::time::sleep(BACK_OFF).await;
         }
     }
 
+    /// Whether the disk would be left with what it needs.
+    fn has_room_for(&self, turn: &Turn) -> bool {
+        let Turn::Ends { answer: Some(answer), .. } = turn else { return true };
+        let space = self.store.space();
+        self.table.lock().takes_answer(answer.body.len() as u64 + HEAD, space)
+    }
+
+    /// Whether the job is to end without its answer. That it has ended matters more: it would be run again.
+    fn leaves_out(&self, turn: &Turn, tries: u32) -> bool {
+        let has_answer = matches!(turn, Turn::Ends { answer: Some(_), .. });
+        let left_out = self.table.lock().left_out;
+        has_answer && (tries >= TRIES_TO_KEEP || left_out.is_some_and(|at| time::after(at, STILL_FULL) > time::now()))
+    }
+
     /// What is to be written down. `None`: nothing, and the job waits again.
-    fn prepare(&self, seq: Seq, turn: &mut Turn, upstream: Option<&Arc<str>>) -> Option<(Change, Record)> {
+    fn prepare(
+        &self,
+        seq: Seq,
+        turn: &mut Turn,
+        upstream: Option<&Arc<str>>,
+        with_answer: bool,
+    ) -> Option<(Change, Record)> {
         let mut table = self.table.lock();
         let job = table.job(seq)?;
         if job.unwanted && !matches!(turn, Turn::Ends { .. }) {
@@ -173,12 +218,13 @@ impl Jobs {
         let mut record = job.record.clone();
         let mut kept = None;
         match turn {
-            Turn::GoesBack { due } => {
+            Turn::GoesBack { due, holds_route } => {
                 job.stage = Stage::Waiting;
                 job.trying = false;
                 job.due = *due;
                 job.tell();
                 match *due {
+                    Some(due) if *holds_route => table.schedule.put_off(seq, due),
                     Some(due) => table.schedule.delay(seq, due),
                     None => table.schedule.ready(seq),
                 }
@@ -194,7 +240,10 @@ impl Jobs {
                 record.status = *status;
                 record.ended = Some(time::unix_millis());
                 record.error = error.clone();
-                kept = answer.as_ref().map(Answer::write);
+                kept = answer.as_ref().filter(|_| with_answer).map(Answer::write);
+                if !with_answer && record.error.is_none() {
+                    record.error = Some("result_not_kept".into());
+                }
                 record.answer_len = kept.as_ref().map(|octets| octets.len() as u64);
             }
         }
@@ -247,7 +296,7 @@ fn health(attempt: &Attempt) -> Option<Health> {
         Attempt::Answered(_) => Some(Health::Well),
         Attempt::Failed { is_down: true, .. } => Some(Health::Down),
         Attempt::Failed { .. } => Some(Health::Failed),
-        Attempt::Hopeless { .. } | Attempt::Postponed { .. } | Attempt::Stopped => None,
+        Attempt::Hopeless { .. } | Attempt::Postponed { .. } | Attempt::RouteShut { .. } | Attempt::Stopped => None,
     }
 }
 
@@ -269,11 +318,16 @@ fn turn(attempt: Attempt, tries: u32, is_last: bool, base: Duration, now: Instan
             let wait = retry::delay(base, tries, asked, chance());
             Turn::TriesAgain { due: time::after(now, wait), error: short(&error) }
         }
+        // Nothing is added by chance: those that were put off together come back in their order.
         Attempt::Postponed { asked } => {
-            let wait = asked.clamp(PUT_OFF.0, PUT_OFF.1);
-            Turn::GoesBack { due: Some(time::after(now, wait + wait.mul_f64(0.25 * chance()))) }
+            let due = time::after(now, asked.clamp(PUT_OFF.0, PUT_OFF.1));
+            Turn::GoesBack { due: Some(due), holds_route: false }
         }
-        Attempt::Stopped => Turn::GoesBack { due: None },
+        Attempt::RouteShut { asked } => {
+            let due = time::after(now, asked.clamp(ROUTE_PUT_OFF, PUT_OFF.1));
+            Turn::GoesBack { due: Some(due), holds_route: true }
+        }
+        Attempt::Stopped => Turn::GoesBack { due: None, holds_route: false },
     }
 }
 
@@ -293,3 +347,6 @@ fn chance() -> f64 {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

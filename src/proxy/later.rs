@@ -118,7 +118,7 @@ fn refusal_of(refused: NotAccepted) -> Refusal {
             retry_after: again_in,
         }),
         NotAccepted::StoreFull { again_in } => Refusal::Job(JobRefusal::QueueFull {
-            detail: "The job store holds background.store_bytes already. Nothing was accepted.",
+            detail: "The job store holds background.store_bytes already, or its disk has no room to spare. Nothing was accepted.",
             retry_after: again_in,
         }),
         NotAccepted::NotWritten => Refusal::Job(JobRefusal::NotWritten),

@@ -11,7 +11,11 @@ fn start() -> Instant {
 }
 
 fn placing(lane: Option<&str>, upstream: &str) -> Placing {
-    Placing { lane: lane.map(Arc::from), width: 1, upstream: upstream.into() }
+    Placing { lane: lane.map(Arc::from), width: 1, upstream: upstream.into(), route: "r".into(), tries: 0 }
+}
+
+fn of_route(route: &str, lane: Option<&str>) -> Placing {
+    Placing { route: route.into(), ..placing(lane, "u") }
 }
 
 fn wide(lane: &str, width: usize) -> Placing {
@@ -95,7 +99,7 @@ fn a_failing_job_holds_back_its_lane_and_nobody_else() {
 }
 
 #[test]
-fn an_upstream_that_is_down_costs_the_tries_of_one() {
+fn an_upstream_that_is_down_costs_one_try_for_each_look() {
     let mut now = start();
     let mut schedule = with((0..50).map(|_| placing(None, "down")).chain([placing(None, "up")]));
     assert_eq!(schedule.next(now), Some(1));
@@ -121,12 +125,162 @@ fn an_upstream_that_is_down_costs_the_tries_of_one() {
         schedule.delay(look, now + SECOND);
         looks.push(look);
     }
-    assert_eq!(looks, [1; 8]);
+    assert_eq!(looks, [3, 4, 5, 6, 7, 8, 9, 10], "those that have not failed yet, in their order");
     now += Duration::from_secs(60);
-    assert_eq!(schedule.next(now), Some(1));
-    schedule.fared(1, Health::Well, SECOND, now, None);
-    schedule.leave(1);
+    assert_eq!(schedule.next(now), Some(11));
+    schedule.fared(11, Health::Well, SECOND, now, None);
+    schedule.leave(11);
     assert_eq!(all(&mut schedule, now).len(), 49, "it is up again");
+}
+
+/// Runs all with so many workers for so long. `fails` says who does; whoever fails is to be tried again after a second.
+fn run(
+    schedule: &mut Schedule,
+    workers: usize,
+    mut now: Instant,
+    bound: Duration,
+    fails: impl Fn(Seq) -> bool,
+) -> Vec<Seq> {
+    let (end, mut done) = (now + bound, Vec::new());
+    while now < end {
+        let begun: Vec<Seq> = std::iter::from_fn(|| schedule.next(now)).take(workers).collect();
+        for seq in &begun {
+            if fails(*seq) {
+                schedule.fared(*seq, Health::Failed, SECOND, now, Some(now + SECOND));
+                schedule.delay(*seq, now + SECOND);
+            } else {
+                schedule.fared(*seq, Health::Well, SECOND, now, None);
+                schedule.leave(*seq);
+                done.push(*seq);
+            }
+        }
+        if begun.is_empty() {
+            let Some(due) = schedule.next_due() else { break };
+            now = due.max(now + Duration::from_millis(1));
+        }
+    }
+    done
+}
+
+#[test]
+fn a_few_jobs_that_always_fail_do_not_keep_the_others_from_being_run() {
+    let mut schedule = with((0..20).map(|_| placing(None, "u")));
+    let done = run(&mut schedule, 5, start(), Duration::from_secs(30), |seq| seq <= 10);
+    assert_eq!(done, (11..=20).collect::<Vec<_>>());
+}
+
+#[test]
+fn jobs_that_fail_again_and_again_do_not_pause_the_others() {
+    let mut schedule = with((0..210).map(|_| placing(None, "u")));
+    // Six looks, a second apart; from then on those that have failed cannot take five in a row.
+    let done = run(&mut schedule, 5, start(), Duration::from_secs(15), |seq| seq <= 10);
+    assert_eq!(done, (11..=210).collect::<Vec<_>>());
+}
+
+#[test]
+fn looks_that_are_answered_grow_apart_only_after_some_and_go_round() {
+    let mut now = start();
+    let mut schedule = with((0..40).map(|_| placing(None, "u")));
+    for _ in 0..5 {
+        let seq = schedule.next(now).expect("it is not down yet");
+        schedule.fared(seq, Health::Failed, SECOND, now, None);
+        schedule.delay(seq, now + 3600 * SECOND);
+    }
+    let mut looks = Vec::new();
+    while looks.len() < 12 {
+        let due = schedule.next_due().expect("a look is due").max(now);
+        let Some(seq) = schedule.next(due) else { panic!("nobody looks") };
+        looks.push((seq, (due - now).as_secs()));
+        now = due;
+        schedule.fared(seq, Health::Failed, SECOND, now, None);
+        schedule.delay(seq, now + 3600 * SECOND);
+    }
+    let pauses: Vec<u64> = looks.iter().map(|look| look.1).collect();
+    assert_eq!(pauses, [1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 32, 60]);
+    assert_eq!(looks.iter().map(|look| look.0).collect::<Vec<_>>(), (6..=17).collect::<Vec<_>>());
+}
+
+#[test]
+fn when_all_have_failed_looks_begin_again_with_the_first() {
+    let mut now = start();
+    let mut schedule = with((0..3).map(|_| placing(None, "u")));
+    let mut looks = Vec::new();
+    for _ in 0..7 {
+        let seq = schedule.next(now).expect("a look is due");
+        looks.push(seq);
+        schedule.fared(seq, Health::Down, SECOND, now, None);
+        schedule.delay(seq, now);
+        now += Duration::from_secs(60);
+    }
+    assert_eq!(looks, [1, 2, 3, 1, 2, 3, 1]);
+}
+
+#[test]
+fn a_route_that_is_shut_keeps_its_order_and_holds_back_no_other() {
+    let now = start();
+    let due = now + SECOND;
+    let mut schedule = with(["r", "r", "other", "r", "r"].map(|route| of_route(route, None)));
+    assert_eq!([schedule.next(now), schedule.next(now)], [Some(1), Some(2)]);
+    schedule.leave(1);
+    schedule.put_off(2, due);
+    assert_eq!(all(&mut schedule, now), [3], "those that came later wait, those of another route do not");
+    assert_eq!(schedule.next_due(), Some(due));
+    schedule.enter(6, of_route("r", None));
+    schedule.ready(6);
+    assert_eq!(schedule.next(now), None);
+    assert_eq!(schedule.next(due), Some(2), "the one that was put off goes first");
+    assert_eq!(schedule.next(due), None, "and by itself");
+    assert_eq!(schedule.next_due(), Some(due + HEAD_START));
+    assert_eq!(all(&mut schedule, due + HEAD_START), [4, 5, 6]);
+}
+
+#[test]
+fn one_that_was_put_off_and_is_gone_holds_back_nobody() {
+    let now = start();
+    let mut schedule = with((0..3).map(|_| of_route("r", None)));
+    assert_eq!(schedule.next(now), Some(1));
+    schedule.put_off(1, now + SECOND);
+    // A cancellation that is being written down already takes it out of the way.
+    schedule.hold(1);
+    assert_eq!(all(&mut schedule, now), [2, 3]);
+    schedule.leave(1);
+    assert!(schedule.gates.values().all(|gate| gate.put_off.is_empty()));
+}
+
+#[test]
+fn a_job_that_waits_for_its_session_holds_back_no_other_session() {
+    let now = start();
+    let mut schedule = with(["a", "a", "b"].map(|lane| of_route("r", Some(lane))));
+    assert_eq!(schedule.next(now), Some(1));
+    schedule.delay(1, now + SECOND);
+    assert_eq!(all(&mut schedule, now), [3]);
+    assert_eq!(all(&mut schedule, now + SECOND), [1]);
+}
+
+#[test]
+fn whatever_is_put_off_goes_in_the_order_of_acceptance() {
+    // A limit that lets in one each second, and four workers that come to it in any order.
+    let mut now = start();
+    let mut schedule = with((0..40).map(|_| of_route("r", None)));
+    let (mut order, mut token, mut tries) = (Vec::new(), now, 0);
+    while order.len() < 40 {
+        let begun: Vec<Seq> = std::iter::from_fn(|| schedule.next(now)).take(4).collect();
+        for seq in begun.iter().rev() {
+            tries += 1;
+            if token <= now {
+                token = now + SECOND;
+                order.push(*seq);
+                schedule.leave(*seq);
+            } else {
+                schedule.put_off(*seq, token);
+            }
+        }
+        if begun.is_empty() {
+            now = schedule.next_due().expect("something is due").max(now + Duration::from_millis(1));
+        }
+    }
+    assert_eq!(order[1..], (1..=40).filter(|seq| *seq != order[0]).collect::<Vec<_>>());
+    assert!(tries <= 3 * 40, "{tries} tries for 40 jobs");
 }
 
 #[test]
@@ -177,6 +331,8 @@ enum Event {
     Begin,
     /// One that runs comes to an end.
     Ends(usize, u8),
+    /// One that runs was not let in, and its route waits with it.
+    PutOff(usize),
     /// One that waits is cancelled.
     Cancel(usize),
     Later(u64),
@@ -189,6 +345,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => any::<usize>().prop_map(Event::OnDisk),
         4 => Just(Event::Begin),
         3 => (any::<usize>(), 0..5_u8).prop_map(|(which, how)| Event::Ends(which, how)),
+        1 => any::<usize>().prop_map(Event::PutOff),
         1 => any::<usize>().prop_map(Event::Cancel),
         2 => (0..5000_u64).prop_map(Event::Later),
     ]
@@ -209,7 +366,11 @@ proptest! {
                 Event::Enter { lane, width, upstream } => {
                     let name = lane.map(|lane| lane.to_string());
                     let placing = Placing {
-                        lane: name.as_deref().map(Arc::from), width, upstream: upstream.to_string().into(),
+                        lane: name.as_deref().map(Arc::from),
+                        width,
+                        upstream: upstream.to_string().into(),
+                        route: (next % 2).to_string().into(),
+                        tries: 0,
                     };
                     schedule.enter(next, placing);
                     model.push((next, lane, width, false, false));
@@ -254,6 +415,13 @@ proptest! {
                     schedule.delay(seq, due);
                     model[*place].4 = false;
                 }
+                Event::PutOff(which) => {
+                    let running: Vec<usize> = (0..model.len()).filter(|place| model[*place].4).collect();
+                    let Some(place) = running.get(which % running.len().max(1)) else { continue };
+                    schedule.not_looked(model[*place].0);
+                    schedule.put_off(model[*place].0, now + SECOND);
+                    model[*place].4 = false;
+                }
                 Event::Cancel(which) => {
                     let waiting: Vec<usize> = (0..model.len()).filter(|place| !model[*place].4).collect();
                     if let Some(place) = waiting.get(which % waiting.len().max(1)) {
@@ -274,7 +442,7 @@ proptest! {
             schedule.leave(job.0);
         }
         let mut left: BTreeSet<Seq> = model.iter().filter(|job| !job.4).map(|job| job.0).collect();
-        for _ in 0..10 * left.len() {
+        for _ in 0..20 * left.len() {
             let due = schedule.next_due();
             while let Some(seq) = schedule.next(now) {
                 schedule.fared(seq, Health::Well, SECOND, now, None);
@@ -286,5 +454,7 @@ proptest! {
         prop_assert!(left.is_empty(), "forgotten: {left:?}");
         prop_assert!(schedule.entries.is_empty() && schedule.lanes.is_empty() && schedule.ready.is_empty());
         prop_assert!(schedule.delayed.is_empty() && schedule.breakers.len() <= 2);
+        prop_assert!(schedule.running_again.is_empty());
+        prop_assert!(schedule.gates.values().all(|gate| gate.put_off.is_empty()));
     }
 }

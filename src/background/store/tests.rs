@@ -3,7 +3,7 @@
 //! The disk of these tests remembers what was written since it was last synced. A crash keeps any of those writes, in
 //! whole or in part, and loses the others; what was synced stays. That is more than most disks do, and less than none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use redb::StorageBackend;
@@ -22,9 +22,14 @@ struct State {
     unsynced: Vec<Write>,
     /// Octets that may still be written before the disk is full.
     room: Option<u64>,
+    /// All of the disk, and the pages of it that were ever written to.
+    size: Option<u64>,
+    pages: BTreeSet<u64>,
     /// What was synced, and what was not, when the disk first was full.
     failed: Option<(Vec<u8>, Vec<Write>)>,
 }
+
+const PAGE: u64 = 4096;
 
 #[derive(Debug, Clone)]
 enum Write {
@@ -51,6 +56,22 @@ impl Disk {
     fn full(&self, room: Option<u64>) {
         let mut state = self.0.lock();
         (state.room, state.failed) = (room, None);
+    }
+
+    /// A disk of so many octets, of which only those count as taken that were written to.
+    pub fn of_size(size: u64) -> Self {
+        Self(Arc::new(Mutex::new(State { size: Some(size), ..State::default() })))
+    }
+
+    /// It has so many octets from now on.
+    pub fn resize(&self, size: u64) {
+        self.0.lock().size = Some(size);
+    }
+
+    pub(in crate::background) fn space(&self) -> Option<Space> {
+        let state = self.0.lock();
+        let (total, own) = (state.size?, state.pages.len() as u64 * PAGE);
+        Some(Space { free: total.saturating_sub(own), total, own })
     }
 
     /// What a crash leaves, as `fates` say: each write since the last sync is lost, torn or there.
@@ -85,6 +106,15 @@ impl Disk {
                     return Err(io::ErrorKind::StorageFull.into());
                 }
             }
+        }
+        if let Write::At(place, data) = &write {
+            let new =
+                (place / PAGE..(place + data.len() as u64).div_ceil(PAGE)).filter(|page| !state.pages.contains(page));
+            let new: Vec<u64> = new.collect();
+            if !new.is_empty() && state.size.is_some_and(|size| (state.pages.len() + new.len()) as u64 * PAGE > size) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            state.pages.extend(new);
         }
         let state = &mut *state;
         write.apply(&mut state.now);
@@ -128,7 +158,7 @@ impl StorageBackend for Disk {
 fn writer(disk: &Disk) -> Writer {
     let place = Place::Disk(disk.clone());
     let database = open(&place).expect("it opens");
-    let file = Arc::new(File { place, open: Mutex::new(Some(Arc::new(database))) });
+    let file = Arc::new(File { place, room: Room::default(), open: Mutex::new(Some(Arc::new(database))) });
     Writer { file, half_accepted: BTreeSet::new() }
 }
 
@@ -176,6 +206,64 @@ fn what_does_not_fit_on_the_disk_has_not_happened_and_the_store_goes_on() {
     writer.write(&[accept(5, 10), order(Change::Remove { seq: 1 })]).expect("there is room again");
     drop(writer);
     assert_eq!(found(&disk).keys().copied().collect::<Vec<_>>(), [2, 5]);
+}
+
+#[test]
+fn what_ends_is_written_though_what_is_to_begin_does_not_fit() {
+    let disk = Disk::of_size(4 << 20);
+    let mut writer = writer(&disk);
+    writer.write(&[accept(1, 1000)]).expect("there is room");
+    let (tell, told) = mpsc::channel();
+    let order = |name: &'static str, change| {
+        let tell = tell.clone();
+        Order { change, done: Box::new(move |written| tell.send((name, written)).expect("somebody listens")) }
+    };
+    let (orders, line) = mpsc::channel();
+    let large = |seq| Change::Accept { seq, record: record(seq), request: vec![0; 3_000_000] };
+    let ended = Change::Update { seq: 1, record: b"ended".to_vec(), answer: None, done_with_request: true };
+    for order in [order("large", large(2)), order("ended", ended), order("another", large(3))] {
+        orders.send(order).expect("it listens");
+    }
+    drop(orders);
+    write_all(writer, &line);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [("large", false), ("ended", true), ("another", false)]);
+    let left = found(&disk);
+    assert_eq!(left, BTreeMap::from([(1, (b"ended".to_vec(), None, None))]));
+}
+
+#[test]
+fn a_store_on_a_full_disk_opens_and_can_be_read() {
+    let disk = Disk::default();
+    let mut writer = writer(&disk);
+    writer.write(&[accept(1, 1000)]).expect("there is room");
+    writer.file.close();
+    // Enough to say that somebody has it open, which is written over what is there, and for no page.
+    disk.full(Some(PAGE / 4));
+    assert_eq!(found(&disk).keys().copied().collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn a_disk_of_ones_own_tells_its_space() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, _) = Store::open(Place::Folder(folder.path().into())).expect("it is made");
+    let space = store.space().expect("it is known");
+    assert!(space.free <= space.total && space.total > 0 && space.own > 0, "{space:?}");
+}
+
+#[test]
+fn requests_leave_room_for_answers_and_answers_for_ends() {
+    const MB: u64 = 1_000_000;
+    let space = |free, total, own| Space { free: free * MB, total: total * MB, own: own * MB };
+    // A tenth of a small disk, no more than so much of a large one, and the answers of all workers where there is room.
+    assert_eq!(space(1, 100, 0).kept_for_answers(0), 10 * MB);
+    assert_eq!(space(1, 100_000, 0).kept_for_answers(0), 64 << 20);
+    assert_eq!(space(1, 100, 0).kept_for_answers(8 * MB), 16 * MB);
+    assert_eq!(space(1, 100, 0).kept_for_answers(80 * MB), 25 * MB);
+    assert_eq!(space(1, 100, 0).kept_for_ends(), 2_500_000);
+    assert_eq!(space(12, 100, 50).bound(MB, 10 * MB), None);
+    // What is free in the file is room as well, once there is enough of it.
+    assert_eq!(space(11, 100, 50).bound(MB, 10 * MB), Some(25_500_000));
+    assert_eq!(space(1, 100, 5).bound(MB, 10 * MB), Some(0));
 }
 
 #[test]

@@ -12,9 +12,10 @@ use http_body::Body;
 use super::super::identify::{self, Whole};
 use super::super::receive::{Head, Received, fair_key, route};
 use super::super::{Proxy, Serving};
-use crate::admission::Rejection;
+use crate::admission::{QueueScope, Rejection};
 use crate::background::job::{Answer, Attempt, Request, Tried};
 use crate::background::{Run, Stop, Why, retry};
+use crate::policy::{RateLimit, RatePer};
 use crate::request::RequestId;
 use crate::request::exchange::{EndedBy, Exchange};
 use crate::request::story::Story;
@@ -52,6 +53,7 @@ async fn run(proxy: Arc<Proxy>, mut request: Request, stop: Arc<Stop>) -> Tried 
     let edition = received.edition.clone();
     let upstream = edition.upstreams[received.gates().policy.upstream].policy.name.clone();
     let most = edition.policy.background.as_ref().map_or(1 << 20, |settings| settings.max_result);
+    let limits = received.gates().policy.rate_limits.clone();
     let exchange = received.ending.exchange().clone();
     let serving = match identify::from_whole(received, whole, None) {
         Ok(identified) => proxy.enter(identified),
@@ -60,7 +62,7 @@ async fn run(proxy: Arc<Proxy>, mut request: Request, stop: Arc<Stop>) -> Tried 
     let came = pin!(come(serving, exchange.clone(), most));
     // One that is stopped is left here as a client leaves it: what becomes of it at its server says the route.
     let attempt = match until_stopped(came, &exchange, &stop).await {
-        Some(came) => attempt_of(came, &stop),
+        Some(came) => attempt_of(came, &stop, &limits),
         None => Attempt::Stopped,
     };
     Tried { attempt, upstream: Some(upstream) }
@@ -178,7 +180,7 @@ async fn heed<T>(exchange: &Exchange, timer: &mut LazyTimer, mut poll: impl FnMu
 }
 
 /// Whether it is worth trying again, and when.
-fn attempt_of(came: Came, stop: &Stop) -> Attempt {
+fn attempt_of(came: Came, stop: &Stop, limits: &[Arc<RateLimit>]) -> Attempt {
     let failed = |answer, error: &str| Attempt::Failed { answer, error: error.into(), asked: None, is_down: false };
     match came {
         Came::Answered(answer) if retry::is_temporary(answer.status) => Attempt::Failed {
@@ -192,11 +194,13 @@ fn attempt_of(came: Came, stop: &Stop) -> Attempt {
         Came::Cut(BodyCut::Interrupted) => interrupted(None, stop),
         Came::Cut(BodyCut::Upstream | BodyCut::FellBehind) => failed(None, "upstream_broken"),
         Came::Cut(BodyCut::Idle | BodyCut::Total) => failed(None, "upstream_timeout"),
-        Came::Refused(refusal, answer) => refused(&refusal, answer, stop),
+        Came::Refused(refusal, answer) => refused(&refusal, answer, stop, limits),
     }
 }
 
-fn refused(refusal: &Refusal, answer: Answer, stop: &Stop) -> Attempt {
+fn refused(refusal: &Refusal, answer: Answer, stop: &Stop, limits: &[Arc<RateLimit>]) -> Attempt {
+    let counts_the_route =
+        |name: &Arc<str>| limits.iter().any(|limit| limit.name == *name && limit.per == RatePer::Route);
     let answer = Some(answer);
     let error: Arc<str> = refusal.reason().into();
     match refusal {
@@ -214,12 +218,17 @@ fn refused(refusal: &Refusal, answer: Answer, stop: &Stop) -> Attempt {
             Rejection::Interrupted(_) => interrupted(answer, stop),
             Rejection::NestedTooDeep { .. } | Rejection::TurnDeadlock => Attempt::Hopeless { answer, error },
             Rejection::SessionBusy | Rejection::EqualRuns => Attempt::Postponed { asked: SOON },
+            // Those of its route that came later would fare as it does.
+            Rejection::RateLimited { quota, retry_after } if counts_the_route(&quota.allowance.name) => {
+                Attempt::RouteShut { asked: *retry_after }
+            }
+            Rejection::QueueFull { scope: QueueScope::Requests | QueueScope::Bytes, retry_after }
+            | Rejection::QueueTimeout { retry_after, .. } => Attempt::RouteShut { asked: *retry_after },
             Rejection::RateLimited { retry_after, .. }
             | Rejection::SessionQueueFull { retry_after, .. }
             | Rejection::SessionQueueTimeout { retry_after, .. }
             | Rejection::QueueFull { retry_after, .. }
-            | Rejection::KeyTableFull { retry_after }
-            | Rejection::QueueTimeout { retry_after, .. } => Attempt::Postponed { asked: *retry_after },
+            | Rejection::KeyTableFull { retry_after } => Attempt::Postponed { asked: *retry_after },
         },
         Refusal::Draining => Attempt::Stopped,
         _ => Attempt::Hopeless { answer, error },

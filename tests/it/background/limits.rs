@@ -51,6 +51,21 @@ fn what_the_gateway_itself_does_not_let_in_yet_is_put_off_and_costs_no_try() {
 }
 
 #[test]
+fn a_rate_limit_of_the_route_that_rejects_keeps_the_order_of_jobs() {
+    let upstream = Recorder::start();
+    let route = ", rate_limits: [{ per: route, rate: 20/s, burst: 1 }]";
+    let gateway = Gateway::with(&upstream, &policy("workers: 4", route));
+    for number in 0..40 {
+        accept(&gateway, &job(&number.to_string(), ""));
+    }
+    eventually("all are done", || count(&gateway, "succeeded") == 40);
+    let order: Vec<usize> = upstream.targets().iter().map(|target| target[1..].parse().expect("a number")).collect();
+    // As many as there are workers come to the limit at once, and nobody can say which of them is first.
+    let apart = order.iter().enumerate().map(|(place, number)| place.abs_diff(*number)).max();
+    assert!(apart <= Some(4), "{order:?}");
+}
+
+#[test]
 fn a_busy_session_that_rejects_others_puts_jobs_off() {
     let upstream = Recorder::start();
     let route = ", session: { key: [{ header: X-Session-Id }], when_busy: reject }";
