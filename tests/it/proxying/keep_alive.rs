@@ -1,4 +1,4 @@
-use crate::harness::{Gateway, Recorder, get, post};
+use crate::harness::{Gateway, Recorder, eventually, get, post};
 
 #[test]
 fn many_requests_share_a_connection_on_both_sides() {
@@ -52,6 +52,7 @@ fn an_upstream_that_closes_idle_connections_costs_no_request() {
     let mut connection = gateway.connect();
     for place in 0..40 {
         connection.ask(&get(&format!("/{place}"))).response().assert_ok();
+        eventually("its end is seen", || gateway.metric("turnwise_upstream_connections", &[("state", "idle")]) == 0.0);
     }
     assert_eq!(upstream.count(), 40, "each exactly once");
 }
