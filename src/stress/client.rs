@@ -230,7 +230,9 @@ impl Client {
         let response = sent.map_err(|error| match (error.message().is_some(), error.into_error()) {
             (true, _) => NoAnswer::Unsent,
             (false, error) if may_repeat && is_closing(&error) => NoAnswer::Stale,
-            (false, error) if *has_served => NoAnswer::Broken(format!("no answer on a kept connection: {}", root(&error))),
+            (false, error) if *has_served => {
+                NoAnswer::Broken(format!("no answer on a kept connection: {}", root(&error)))
+            }
             (false, error) => NoAnswer::Broken(format!("no answer: {}", root(&error))),
         })?;
         let status = response.status();
@@ -379,7 +381,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_was_read_is_sent_again_only_where_that_may_be() {
-        for (method, again) in [(Method::POST, false), (Method::PATCH, false), (Method::PUT, true), (Method::GET, true)] {
+        for (method, again) in [(Method::POST, false), (Method::PATCH, false), (Method::PUT, true), (Method::GET, true)]
+        {
             let (address, _ends) = closing(1, true);
             let mut client = Client::new(address);
             client.exchange(request(Method::POST), WAIT).await.expect("the first is answered");

@@ -99,7 +99,10 @@ pub fn judge(plan: &Plan, sent: &[Sent], record: &Record) -> Turns {
             let gone = messages[place].went == Went::Left || one.client_gone;
             add(&mut turns.wasted, usize::from(gone));
         }
-        add(&mut turns.repeated, messages.iter().zip(&times).map(|(one, times)| times.saturating_sub(one.sent as usize)).sum());
+        add(
+            &mut turns.repeated,
+            messages.iter().zip(&times).map(|(one, times)| times.saturating_sub(one.sent as usize)).sum(),
+        );
         let lost = messages.iter().zip(&times).filter(|(one, times)| one.went == Went::Succeeded && **times == 0);
         add(&mut turns.lost, lost.count());
     }
@@ -150,6 +153,16 @@ mod tests {
         assert_eq!(judged(&all, &[good[0], good[1], good[2], (1, 3.0, 4.0)]), [0, 0, 1, 0, 0]);
         assert_eq!(judged(&all, &good[..2]), [0, 0, 0, 1, 0]);
         assert_eq!(judged(&all, &[]), [0, 0, 0, 3, 0]);
+        assert_eq!(judged(&all, &[(1, 0.0, 1.0), (2, 1.0, 2.0), (0, 2.0, 3.0)]), [1, 0, 0, 0, 0], "one came late");
+        assert_eq!(judged(&all, &[(2, 0.0, 1.0), (0, 1.0, 2.0), (1, 2.0, 3.0)]), [2, 0, 0, 0, 0], "two came late");
+    }
+
+    #[test]
+    fn what_was_sent_twice_may_be_executed_twice() {
+        let mut all = [sent(0, Went::Succeeded)];
+        all[0].sent = 2;
+        assert_eq!(judged(&all, &[(0, 0.0, 1.0), (0, 1.0, 2.0)]), [0, 0, 0, 0, 0]);
+        assert_eq!(judged(&all, &[(0, 0.0, 1.0), (0, 1.0, 2.0), (0, 2.0, 3.0)]), [0, 0, 1, 0, 0]);
     }
 
     #[test]

@@ -227,15 +227,15 @@ mod tests {
     fn what_could_not_be_sent_in_its_time_counts_for_the_threshold_and_the_line_says_so() {
         let mut outcome = outcome(false);
         outcome.unsent = 100;
-        let thresholds = Thresholds {
-            max_error_rate: Some(0.4),
-            max_p95: Some(Duration::from_secs(1)),
-            ..Thresholds::default()
-        };
+        let thresholds =
+            Thresholds { max_error_rate: Some(0.4), max_p95: Some(Duration::from_secs(1)), ..Thresholds::default() };
         outcome.check(&thresholds);
         assert!(!outcome.holds() && outcome.checked[0].value == Some(0.5), "{:?}", outcome.checked);
         let summary = outcome.summary();
-        assert!(summary.contains("BROKEN: max_error_rate 0.4 (is 0.5000; the 100 not sent count as failed)"), "{summary}");
+        assert!(
+            summary.contains("BROKEN: max_error_rate 0.4 (is 0.5000; the 100 not sent count as failed)"),
+            "{summary}"
+        );
         assert!(summary.contains("the 100 not sent are not in it"), "{summary}");
         assert!((outcome.error_rate() - 0.0).abs() < f64::EPSILON, "of what was sent nothing failed");
         outcome.check(&Thresholds { max_error_rate: Some(0.5), ..Thresholds::default() });

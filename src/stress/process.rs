@@ -110,7 +110,10 @@ mod tests {
         let much = most + (64 << 20);
         let mut block = vec![0_u8; much];
         block.iter_mut().step_by(1024).for_each(|byte| *byte = 1);
-        assert_eq!(std::hint::black_box(&block).iter().map(|byte| usize::from(*byte)).sum::<usize>(), much.div_ceil(1024));
+        assert_eq!(
+            std::hint::black_box(&block).iter().map(|byte| usize::from(*byte)).sum::<usize>(),
+            much.div_ceil(1024)
+        );
         drop(block);
         watch.look();
         let taken = watch.taken();

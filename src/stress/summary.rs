@@ -26,11 +26,17 @@ impl Outcome {
             line("not sent", format!("{} that were due: all clients were waiting; raise --concurrency", self.unsent));
         }
         if tally.resent > 0 {
-            let when = "because a kept connection was closed when they came; the server may have read some of them twice";
+            let when =
+                "because a kept connection was closed when they came; the server may have read some of them twice";
             line("sent again", format!("{} of them, {when}", tally.resent));
         }
         if self.spaced {
-            line("spacing", format!("the rate was bounded: messages of one session are sent {GAP:?} apart, in order; more --session-count makes more"));
+            line(
+                "spacing",
+                format!(
+                    "the rate was bounded: messages of one session are sent {GAP:?} apart, in order; more --session-count makes more"
+                ),
+            );
         }
         line("error rate", format!("{:.2} %", self.error_rate() * 100.0));
         line("duration", format!("{:.2} s", self.took.as_secs_f64()));
