@@ -299,9 +299,9 @@ fn root(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
+    use std::sync::mpsc;
 
     use http::Method;
-    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -334,12 +334,14 @@ mod tests {
         request.body(Full::from("x")).expect("a request")
     }
 
-    /// A server that answers so many requests of each connection and closes it: after the last answer, or, if it `reads`,
-    /// when it has read one more. The receiver hears of each end.
-    fn closing(answers: usize, reads: bool) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+    /// A server that answers so many requests of each connection, does what `ends` does, and closes it.
+    fn server(
+        answers: usize,
+        ends: impl Fn(&mut std::net::TcpStream) + Send + 'static,
+    ) -> (SocketAddr, mpsc::Receiver<()>) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let (ended, ends) = mpsc::unbounded_channel();
+        let (closed, closings) = mpsc::channel();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.expect("a connection");
@@ -347,16 +349,14 @@ mod tests {
                     read_one(&mut stream);
                     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("it is open");
                 }
-                if reads {
-                    read_one(&mut stream);
-                }
+                ends(&mut stream);
                 drop(stream);
-                if ended.send(()).is_err() {
+                if closed.send(()).is_err() {
                     return;
                 }
             }
         });
-        (address, ends)
+        (address, closings)
     }
 
     fn read_one(stream: &mut std::net::TcpStream) {
@@ -369,13 +369,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_closing_that_came_before_the_next_request_costs_nothing() {
-        let (address, mut ends) = closing(1, false);
+        let (close, asked) = mpsc::channel::<()>();
+        let (address, closings) = server(1, move |_| drop(asked.recv()));
         let mut client = Client::new(address);
         for _ in 0..20 {
             client.look().await;
             let answer = client.exchange(request(Method::POST), WAIT).await;
             assert!(answer.as_ref().is_ok_and(|answer| answer.status.is_success()), "{answer:?}");
-            ends.recv().await.expect("the server goes on");
+            // The thread waits, and with it the runtime, so that nobody has told it of the closing when it goes on.
+            close.send(()).expect("the server is there");
+            closings.recv().expect("the server goes on");
         }
     }
 
@@ -383,7 +386,7 @@ mod tests {
     async fn a_request_that_was_read_is_sent_again_only_where_that_may_be() {
         for (method, again) in [(Method::POST, false), (Method::PATCH, false), (Method::PUT, true), (Method::GET, true)]
         {
-            let (address, _ends) = closing(1, true);
+            let (address, _closings) = server(1, read_one);
             let mut client = Client::new(address);
             client.exchange(request(Method::POST), WAIT).await.expect("the first is answered");
             let failed = client.exchange(request(method.clone()), WAIT).await.expect_err("the second is not");
@@ -397,7 +400,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_was_opened_ahead_is_no_kept_one() {
-        let (address, _ends) = closing(0, true);
+        let (address, _closings) = server(0, read_one);
         let mut client = Client::new(address);
         client.connect().await.expect("it listens");
         client.look().await;
