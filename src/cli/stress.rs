@@ -9,22 +9,24 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{FAILED, OK, USAGE};
 use crate::config::parse_duration;
-use crate::stress::client::{Client, Target};
-use crate::stress::judge::{self, Record, Turns};
+use crate::server::descriptors;
+use crate::stress::client::Target;
+use crate::stress::judge::record::Reader;
+use crate::stress::judge::{self, Turns};
 use crate::stress::plan::{Custom, Plan, SessionIn, Test};
 use crate::stress::process::Watch;
 use crate::stress::{Amount, Load, Outcome, Thresholds, run};
 
-/// For one look at a record.
-const READS: Duration = Duration::from_secs(60);
-/// How long is waited for an agent to finish what clients have left behind, before its record is judged.
-const SETTLES: Duration = Duration::from_secs(60);
+/// Without `--requests` and `--duration`.
+const REQUESTS: u64 = 500;
+/// How long, at most, the record is asked for turns that were answered and are not in it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Load on an agent API, and whether its turns were turns.
 #[derive(Debug, Args)]
 pub(super) struct Stress {
     /// Where the API is, as http://127.0.0.1:8080.
-    #[arg(long, value_name = "BASE")]
+    #[arg(long, value_name = "BASE", value_parser = base)]
     url: String,
     /// What is sent.
     #[arg(long, value_name = "TEST")]
@@ -32,9 +34,9 @@ pub(super) struct Stress {
     /// Requests at once.
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     concurrency: u32,
-    /// Requests in all; session-queue counts its own.
-    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "duration")]
-    requests: u64,
+    /// Requests in all; session-queue counts its own [default: 500].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "duration")]
+    requests: Option<u64>,
     /// For so long, instead of a number of requests.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
@@ -65,15 +67,15 @@ pub(super) struct Stress {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// URL of the agent's own record of turns as it executed them.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = record)]
     record: Option<String>,
     /// Look at the memory, processor time and open files of this process.
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
-    /// Write the figures as JSON.
+    /// Write the figures as JSON; `-` is stdout, and the summary goes to stderr.
     #[arg(long, value_name = "FILE.json")]
     output: Option<PathBuf>,
-    /// Write a page with the plots.
+    /// Write a page with the plots; `-` as above.
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
     /// Tell no progress.
@@ -129,6 +131,14 @@ enum Kind {
     Custom,
 }
 
+fn base(text: &str) -> Result<String, String> {
+    Target::unknown(text).map(|_| text.to_owned())
+}
+
+fn record(text: &str) -> Result<String, String> {
+    Reader::check(text).map(|()| text.to_owned())
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text).map_err(|fault| fault.message)?;
     if duration.is_zero() { Err("must be more than 0s".to_owned()) } else { Ok(duration) }
@@ -169,51 +179,45 @@ fn session_in(text: &str) -> Result<SessionIn, String> {
 impl Stress {
     /// Runs the test and prints its summary. Returns the exit code.
     pub(super) fn run(self) -> u8 {
-        if let Err(why) = self.fits_together() {
-            eprintln!("turnwise: {why}");
-            return USAGE;
-        }
-        match self.outcome() {
+        let (plan, load) = match self.meant() {
+            Ok(meant) => meant,
+            Err(why) => {
+                eprintln!("turnwise: {why}");
+                return USAGE;
+            }
+        };
+        // Each client has a connection.
+        descriptors::raise_limit();
+        let mut made = Vec::new();
+        match self.outcome(plan, load, &mut made) {
             Ok((outcome, judged)) => {
+                let summary = outcome.summary();
                 // A reader that closed the pipe has read enough.
-                let _ = std::io::stdout().lock().write_all(outcome.summary().as_bytes());
+                let _ = match self.files().any(is_stdout) {
+                    true => std::io::stderr().lock().write_all(summary.as_bytes()),
+                    false => std::io::stdout().lock().write_all(summary.as_bytes()),
+                };
                 let written = self.output.iter().map(|file| write(file, &format!("{:#}\n", outcome.json())));
                 let written = written.chain(self.report.iter().map(|file| write(file, &outcome.html())));
                 let failed = written.filter_map(Result::err).map(|why| eprintln!("turnwise: {why}")).count();
                 if outcome.holds() && judged && failed == 0 { OK } else { FAILED }
             }
             Err(why) => {
+                // Nothing has come of it, so that nothing is left of it. What cannot be taken away is empty.
+                made.iter().for_each(|file| drop(std::fs::remove_file(file)));
                 eprintln!("turnwise: {why}");
                 FAILED
             }
         }
     }
 
-    fn fits_together(&self) -> Result<(), &'static str> {
-        let mut templates = self.custom.body.iter().chain([&self.custom.path]);
-        match self.test {
-            Kind::SessionQueue if self.duration.is_some() => {
-                Err("--duration is not for session-queue: it ends with its last message")
-            }
-            Kind::AgentRun | Kind::FullApi if self.record.is_some() => {
-                Err("--record is for session-queue and custom: other tests count no turns")
-            }
-            Kind::Custom if self.record.is_some() && !templates.any(|it| it.contains("{message}")) => {
-                Err("--record knows a message by its text: put {message} into --body or --path")
-            }
-            _ => Ok(()),
-        }
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        self.output.iter().chain(&self.report).map(PathBuf::as_path)
     }
 
-    /// With whether turns were judged where they were to be.
-    fn outcome(&self) -> Result<(Outcome, bool), String> {
-        // Before the load, not after it; what stands there stays until there is something better.
-        for file in self.output.iter().chain(&self.report) {
-            let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
-            opened.map_err(|error| cannot_write(file, &error))?;
-        }
-        let before = self.record.as_deref().map(|url| record(url, false)).transpose()?;
-        let watched = self.pid.map(Watch::of).transpose()?;
+    /// What the arguments mean, if they go together. Nobody is asked for anything yet.
+    fn meant(&self) -> Result<(Plan, Load), String> {
+        self.fits_together()?;
         let seed = self.seed.unwrap_or_else(|| {
             let mut bits = [0; 4];
             getrandom::fill(&mut bits).map_or(0, |()| u64::from(u32::from_le_bytes(bits)))
@@ -223,7 +227,7 @@ impl Stress {
             self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
         let load = Load {
             concurrency: self.concurrency as usize,
-            amount: self.duration.map_or(Amount::Requests(self.requests), Amount::Time),
+            amount: self.duration.map_or(Amount::Requests(self.requests.unwrap_or(REQUESTS)), Amount::Time),
             rate: self.rate,
             timeout: self.timeout,
             seed,
@@ -231,13 +235,57 @@ impl Stress {
             threads,
             progress: !self.quiet,
         };
+        run::check(&plan, &load)?;
+        Ok((plan, load))
+    }
+
+    fn fits_together(&self) -> Result<(), &'static str> {
+        let mut templates = self.custom.body.iter().chain([&self.custom.path]);
+        match self.test {
+            Kind::SessionQueue if self.duration.is_some() => {
+                Err("--duration is not for session-queue: it ends with its last message")
+            }
+            Kind::SessionQueue if self.requests.is_some() => Err(
+                "--requests is not for session-queue: it sends --messages-per-session to each of --session-count sessions",
+            ),
+            Kind::AgentRun | Kind::FullApi if self.record.is_some() => {
+                Err("--record is for session-queue and custom: other tests count no turns")
+            }
+            Kind::Custom if self.record.is_some() && !templates.any(|it| it.contains("{message}")) => {
+                Err("--record knows a message by its text: put {message} into --body or --path")
+            }
+            _ if self.files().filter(|file| is_stdout(file)).count() > 1 => {
+                Err("only one of --output and --report can be stdout")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// With whether turns were judged where they were to be. `made`: files that were not there before.
+    fn outcome(&self, mut plan: Plan, load: Load, made: &mut Vec<PathBuf>) -> Result<(Outcome, bool), String> {
+        // Before the load, not after it; what stands there stays until there is something better.
+        for file in self.files().filter(|file| !is_stdout(file)) {
+            let is_new = !file.exists();
+            let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+            opened.map_err(|error| cannot_write(file, &error))?;
+            if is_new {
+                made.push(file.to_owned());
+            }
+        }
+        plan.target = Target::of(&self.url)?;
+        let seed = plan.seed;
+        let reader = self.record.as_deref().map(Reader::of).transpose()?;
+        let before = reader.as_ref().map(Reader::now).transpose()?;
+        let watched = self.pid.map(Watch::of).transpose()?;
         let ran = run::run(plan.clone(), load, watched)?;
-        let settles = ran.tally.left > 0 || ran.tally.failed > 0;
-        let record = self
-            .record
-            .as_deref()
-            .zip(before)
-            .map(|(url, before)| record(url, settles).map(|record| judge::without(record, &before)));
+        let record = reader.zip(before).map(|(reader, before)| {
+            // What was answered with a success was executed, or will be.
+            let is_missing = |record: &judge::Record| {
+                judge::judge(&plan, &ran.tally.turns, &judge::without(record.clone(), &before)).lost != Some(0)
+            };
+            let record = reader.at_rest(self.timeout.min(PATIENCE), is_missing)?;
+            Ok::<_, String>(judge::without(record, &before))
+        });
         let (turns, judged) = match record {
             None => (Turns::default(), true),
             Some(Ok(record)) => {
@@ -261,6 +309,7 @@ impl Stress {
             taken: ran.taken,
             interrupted: ran.interrupted,
             unsent: ran.unsent,
+            spaced: ran.spaced,
             checked: Vec::new(),
         };
         outcome.check(&Thresholds {
@@ -273,6 +322,7 @@ impl Stress {
         Ok((outcome, judged))
     }
 
+    /// With no address of its target yet.
     fn plan(&self, seed: u64) -> Result<Plan, String> {
         let mut headers: HeaderMap = self.custom.headers.iter().cloned().collect();
         if let Some(key) = &self.api_key {
@@ -296,47 +346,20 @@ impl Stress {
             }),
         };
         let name = format!("stress-{seed}");
-        Ok(Plan { target: Target::of(&self.url)?, test, name, seed, headers })
+        Ok(Plan { target: Target::unknown(&self.url)?, test, name, seed, headers })
     }
 }
 
-/// The agent's record; `settles`: once it does not change any more, because work goes on for clients that have left.
-pub(super) fn record(url: &str, settles: bool) -> Result<Record, String> {
-    let (base, path) = match url.find("://").and_then(|start| url[start + 3..].find('/').map(|slash| start + 3 + slash))
-    {
-        Some(slash) => url.split_at(slash),
-        None => (url, "/"),
-    };
-    let target = Target::of(base)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("no runtime can be had: {error}"))?;
-    runtime.block_on(async {
-        let mut before: Option<Record> = None;
-        let until = crate::time::now() + SETTLES;
-        loop {
-            let text = tokio::select! {
-                text = Client::get(&target, path, READS) => text.map_err(|why| format!("the record cannot be had: {why}"))?,
-                _ = tokio::signal::ctrl_c() => return before.ok_or_else(|| "ended by Ctrl-C".to_owned()),
-            };
-            let record: Record =
-                serde_json::from_slice(&text).map_err(|error| format!("the record at {url} is none: {error}"))?;
-            let at_work = record.values().flatten().any(|one| one.end.is_none());
-            if !settles || (before.as_ref() == Some(&record) && !at_work) || crate::time::now() >= until {
-                return Ok(record);
-            }
-            if before.is_none() {
-                eprintln!("waiting for the agent to finish what it works on, at most {SETTLES:?}");
-            }
-            before = Some(record);
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                _ = tokio::signal::ctrl_c() => return before.ok_or_else(|| "ended by Ctrl-C".to_owned()),
-            }
-        }
-    })
+fn is_stdout(file: &Path) -> bool {
+    file.as_os_str() == "-"
 }
 
 fn write(file: &Path, text: &str) -> Result<(), String> {
+    if is_stdout(file) {
+        // As above.
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        return Ok(());
+    }
     std::fs::write(file, text).map_err(|error| cannot_write(file, &error))
 }
 

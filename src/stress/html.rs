@@ -204,6 +204,7 @@ mod tests {
             taken: None,
             interrupted: false,
             unsent: 0,
+            spaced: false,
             checked: Vec::new(),
         };
         let page = outcome.html();

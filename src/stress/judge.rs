@@ -4,6 +4,8 @@
 //! looked for is that of sending. Messages of a session are sent some milliseconds apart; two that are nearer than
 //! [`APART`] may have arrived in either order, and are not held against anybody.
 
+pub mod record;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -33,11 +35,11 @@ pub struct Executed {
 /// What went wrong with turns. `None`: nobody can tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Turns {
-    /// Began before one that was sent earlier.
+    /// Began only after one that was sent at least [`APART`] later.
     pub out_of_order: Option<u64>,
     /// Began before the one before it had ended.
     pub overlapping: Option<u64>,
-    /// Executions beyond the first.
+    /// Executions beyond the first, or beyond as many as the message was sent.
     pub repeated: Option<u64>,
     /// Answered with a success, and never executed.
     pub lost: Option<u64>,
@@ -97,7 +99,10 @@ pub fn judge(plan: &Plan, sent: &[Sent], record: &Record) -> Turns {
             let gone = messages[place].went == Went::Left || one.client_gone;
             add(&mut turns.wasted, usize::from(gone));
         }
-        add(&mut turns.repeated, times.iter().map(|times| times.saturating_sub(1)).sum());
+        add(
+            &mut turns.repeated,
+            messages.iter().zip(&times).map(|(one, times)| times.saturating_sub(one.sent as usize)).sum(),
+        );
         let lost = messages.iter().zip(&times).filter(|(one, times)| one.went == Went::Succeeded && **times == 0);
         add(&mut turns.lost, lost.count());
     }
@@ -119,7 +124,7 @@ mod tests {
     }
 
     fn sent(number: u64, went: Went) -> Sent {
-        Sent { turn: Turn { session: 0, number }, at: Duration::from_millis(number * 10), went }
+        Sent { turn: Turn { session: 0, number }, at: Duration::from_millis(number * 10), went, sent: 1 }
     }
 
     /// By number, each with its start and end.
@@ -148,6 +153,16 @@ mod tests {
         assert_eq!(judged(&all, &[good[0], good[1], good[2], (1, 3.0, 4.0)]), [0, 0, 1, 0, 0]);
         assert_eq!(judged(&all, &good[..2]), [0, 0, 0, 1, 0]);
         assert_eq!(judged(&all, &[]), [0, 0, 0, 3, 0]);
+        assert_eq!(judged(&all, &[(1, 0.0, 1.0), (2, 1.0, 2.0), (0, 2.0, 3.0)]), [1, 0, 0, 0, 0], "one came late");
+        assert_eq!(judged(&all, &[(2, 0.0, 1.0), (0, 1.0, 2.0), (1, 2.0, 3.0)]), [2, 0, 0, 0, 0], "two came late");
+    }
+
+    #[test]
+    fn what_was_sent_twice_may_be_executed_twice() {
+        let mut all = [sent(0, Went::Succeeded)];
+        all[0].sent = 2;
+        assert_eq!(judged(&all, &[(0, 0.0, 1.0), (0, 1.0, 2.0)]), [0, 0, 0, 0, 0]);
+        assert_eq!(judged(&all, &[(0, 0.0, 1.0), (0, 1.0, 2.0), (0, 2.0, 3.0)]), [0, 0, 1, 0, 0]);
     }
 
     #[test]

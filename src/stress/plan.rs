@@ -1,11 +1,14 @@
 //! What is sent: the four tests.
 
+mod member;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body_util::Full;
 use serde_json::json;
 
 use crate::stress::client::Target;
+use member::with_member;
 
 /// One of the four tests, with all that its requests are made of.
 #[derive(Debug, Clone)]
@@ -130,6 +133,11 @@ impl Plan {
     /// In a sentence, when a template does not make a request.
     pub fn request(&self, number: u64) -> Result<Planned, String> {
         let dice = mixed(self.seed, number);
+        if let Test::AgentRun { agent } | Test::SessionQueue { agent, .. } | Test::FullApi { agent } = &self.test
+            && (agent.is_empty() || agent.contains(['/', '?', '#']))
+        {
+            return Err(format!("`{agent}` is no name of an agent: it is one part of a path"));
+        }
         match &self.test {
             Test::AgentRun { agent } => {
                 let body = json!({
@@ -251,27 +259,22 @@ impl Plan {
             return Err(format!("`{path}` is no path: it does not begin with a slash"));
         }
         let uri = format!("{}{path}", self.target.base);
+        let is_empty = body.is_empty();
         let mut request = Request::new(Full::new(body));
         *request.uri_mut() = uri.parse().map_err(|error| format!("`{uri}` is no path: {error}"))?;
         *request.method_mut() = method;
         *request.headers_mut() = self.headers.clone();
         request.headers_mut().entry(header::HOST).or_insert_with(|| self.target.host.clone());
+        // RFC 9110, 8.6: where content means something its absence is said. What there is has its length from hyper.
+        if is_empty && [Method::POST, Method::PUT, Method::PATCH].contains(request.method()) {
+            request.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+        }
         Ok(request)
     }
 }
 
 fn run_path(agent: &str) -> String {
     format!("/api/v1/agent/{agent}/run")
-}
-
-fn with_member(body: &str, pointer: &str, text: &str) -> Result<String, String> {
-    let mut value: serde_json::Value = serde_json::from_str(body)
-        .map_err(|error| format!("the body is no JSON, so it can have no session: {error}"))?;
-    let (parent, name) = pointer.rsplit_once('/').ok_or_else(|| format!("`{pointer}` is no JSON pointer"))?;
-    let parent = value.pointer_mut(parent).and_then(serde_json::Value::as_object_mut);
-    let parent = parent.ok_or_else(|| format!("the body has no object for `{pointer}`"))?;
-    parent.insert(name.replace("~1", "/").replace("~0", "~"), text.into());
-    Ok(value.to_string())
 }
 
 /// splitmix64: the same for the same seed and number, and well mixed.

@@ -9,13 +9,13 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::stress::client::{Client, NoAnswer};
 use crate::stress::plan::{Plan, Test, mixed};
 use crate::stress::process::{Taken, Watch};
-use crate::stress::tally::{Failure, Tally, Went};
+use crate::stress::tally::{Failure, Sent, Tally, Went};
 use crate::stress::{Amount, Load};
 use crate::sync::Mutex;
 use crate::time;
 
 /// Between two messages of one session, so that they arrive in the order in which they are sent.
-const GAP: Duration = Duration::from_millis(10);
+pub const GAP: Duration = Duration::from_millis(10);
 /// Messages a second to one session.
 const MOST_RATE: f64 = 90.0;
 /// Sessions of one run.
@@ -31,6 +31,8 @@ pub struct Ran {
     pub interrupted: bool,
     /// Requests that were due in an open loop by time and never began.
     pub unsent: u64,
+    /// Most of the time messages were there that waited for the one before to be [`GAP`] ago.
+    pub spaced: bool,
 }
 
 struct Shared {
@@ -43,6 +45,8 @@ struct Shared {
     ended: AtomicU64,
     failed: AtomicU64,
     running: AtomicU64,
+    /// Messages that waited to be [`GAP`] behind the one before.
+    waited: AtomicU64,
     /// One for each session whose messages keep their order.
     gates: Vec<Gate>,
 }
@@ -55,14 +59,17 @@ struct Gate {
 }
 
 impl Gate {
-    async fn enter(&self, number: u64) {
+    /// Whether it had to wait.
+    async fn enter(&self, number: u64) -> bool {
+        let mut has_waited = false;
         loop {
             let passed = self.passed.notified();
             tokio::pin!(passed);
             passed.as_mut().enable();
             if self.next.load(Relaxed) >= number {
-                return;
+                return has_waited;
             }
+            has_waited = true;
             passed.await;
         }
     }
@@ -73,23 +80,38 @@ impl Gate {
     }
 }
 
-/// Runs the plan to its end, or until Ctrl-C. `watched`: a process to look at meanwhile.
+/// Whether the plan makes requests, and the load is one that its sessions can take.
 ///
 /// # Errors
-/// In a sentence: the plan makes no requests, or threads or runtimes cannot be had.
-pub fn run(plan: Plan, load: Load, mut watched: Option<Watch>) -> Result<Ran, String> {
+/// In a sentence.
+pub fn check(plan: &Plan, load: &Load) -> Result<(), String> {
     // What is wrong with the plan is wrong with its first request.
     plan.request(0)?;
-    let sessions = match &plan.test {
-        Test::SessionQueue { sessions, .. } => *sessions,
-        Test::Custom(custom) if custom.session_in.is_some() => custom.sessions,
-        _ => 0,
-    };
+    let sessions = gated(plan);
     if let Some(rate) = load.rate.filter(|rate| sessions > 0 && *rate > sessions as f64 * MOST_RATE) {
         return Err(format!(
             "{rate} a second to {sessions} sessions is too much: messages of one session are sent {GAP:?} apart, to keep their order"
         ));
     }
+    Ok(())
+}
+
+/// Sessions whose messages keep their order.
+fn gated(plan: &Plan) -> u64 {
+    match &plan.test {
+        Test::SessionQueue { sessions, .. } => *sessions,
+        Test::Custom(custom) if custom.session_in.is_some() => custom.sessions,
+        _ => 0,
+    }
+}
+
+/// Runs the plan to its end, or until Ctrl-C. `watched`: a process to look at meanwhile.
+///
+/// # Errors
+/// In a sentence: see [`check`], or threads or runtimes cannot be had.
+pub fn run(plan: Plan, load: Load, mut watched: Option<Watch>) -> Result<Ran, String> {
+    check(&plan, &load)?;
+    let sessions = gated(&plan);
     let shared = Arc::new(Shared {
         plan,
         start: time::now(),
@@ -98,6 +120,7 @@ pub fn run(plan: Plan, load: Load, mut watched: Option<Watch>) -> Result<Ran, St
         ended: AtomicU64::new(0),
         failed: AtomicU64::new(0),
         running: AtomicU64::new(0),
+        waited: AtomicU64::new(0),
         gates: (0..sessions.min(MOST_SESSIONS)).map(|_| Gate::default()).collect(),
         load,
     });
@@ -149,7 +172,11 @@ pub fn run(plan: Plan, load: Load, mut watched: Option<Watch>) -> Result<Ran, St
         _ => 0,
     };
     let unsent = due.saturating_sub(shared.taken.load(Relaxed));
-    Ok(Ran { tally: tally?, took, taken: watched.map(Watch::taken), interrupted, unsent })
+    // Of the sessions that had any message.
+    let sessions = sessions.min(shared.taken.load(Relaxed)) as f64;
+    let waited = shared.waited.load(Relaxed) as f64 * GAP.as_secs_f64();
+    let spaced = waited > 0.0 && waited >= sessions * took.as_secs_f64() / 2.0;
+    Ok(Ran { tally: tally?, took, taken: watched.map(Watch::taken), interrupted, unsent, spaced })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
@@ -271,18 +298,25 @@ impl Shared {
             // With a connection at hand, so that a message is on its way when it is its turn to be. What is wrong with it is
             // told when it is used.
             let _ = tokio::time::timeout(self.load.timeout, client.connect()).await;
-            gate.enter(turn.number).await;
+            let has_waited = gate.enter(turn.number).await;
+            self.waited.fetch_add(u64::from(has_waited), Relaxed);
         }
+        client.look().await;
         let begun = time::now();
         let dice = mixed(self.load.seed ^ 0xA5A5, number);
         let leaves = (dice % 100_000) as f64 / 1000.0 < self.load.leave;
+        let mut sent = 1;
         let exchange = async {
-            match client.exchange(planned.request, self.load.timeout).await {
-                Err(NoAnswer::Stale) => match self.plan.request(number) {
-                    Ok(again) => client.exchange(again.request, self.load.timeout).await,
-                    Err(why) => Err(NoAnswer::Broken(why)),
-                },
-                answered => answered,
+            let answered = client.exchange(planned.request, self.load.timeout).await;
+            match answered {
+                Err(NoAnswer::Stale) => sent += 1,
+                Err(NoAnswer::Unsent) => {}
+                answered => return answered,
+            }
+            let rest = self.load.timeout.saturating_sub(time::now().saturating_duration_since(begun));
+            match self.plan.request(number) {
+                Ok(again) => client.exchange(again.request, rest).await,
+                Err(why) => Err(NoAnswer::Broken(why)),
             }
         };
         let answered = async {
@@ -321,15 +355,20 @@ impl Shared {
             Ok(Err(no_answer)) => {
                 let kind = match no_answer {
                     NoAnswer::Timeout => format!("no answer within {:?}", self.load.timeout),
-                    NoAnswer::Stale => "no answer: each connection was closed when it was used".to_owned(),
+                    NoAnswer::Unsent | NoAnswer::Stale => {
+                        "no answer: each connection was closed when it was used".to_owned()
+                    }
                     NoAnswer::Broken(why) => why,
                 };
                 self.count(tally, since, ended, None, Some(Failure { kind, said: String::new() }));
                 Went::Failed
             }
         };
+        let mut tally = tally.lock();
+        tally.resent += sent - 1;
         if let Some(turn) = planned.turn {
-            tally.lock().sent(turn, begun.saturating_duration_since(self.start), went);
+            let at = begun.saturating_duration_since(self.start);
+            tally.sent(Sent { turn, at, went, sent });
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Sent {
     /// After the start of the run.
     pub at: Duration,
     pub went: Went,
+    /// How often: more than once where a connection was closed in the moment in which it was used.
+    pub sent: u64,
 }
 
 /// One second of a run.
@@ -55,6 +57,8 @@ pub struct Tally {
     pub succeeded: u64,
     pub failed: u64,
     pub left: u64,
+    /// Requests that were sent once more, although a server may have read them.
+    pub resent: u64,
     pub latency: Histogram<u64>,
     pub sum: u128,
     pub status: BTreeMap<u16, u64>,
@@ -74,6 +78,7 @@ impl Default for Tally {
             succeeded: 0,
             failed: 0,
             left: 0,
+            resent: 0,
             latency: histogram(3),
             sum: 0,
             status: BTreeMap::new(),
@@ -120,9 +125,9 @@ impl Tally {
     }
 
     /// Remembers a turn for the judge.
-    pub fn sent(&mut self, turn: Turn, at: Duration, went: Went) {
+    pub fn sent(&mut self, sent: Sent) {
         if self.turns.len() < MOST_TURNS {
-            self.turns.push(Sent { turn, at, went });
+            self.turns.push(sent);
         }
     }
 
@@ -131,6 +136,7 @@ impl Tally {
         self.succeeded += other.succeeded;
         self.failed += other.failed;
         self.left += other.left;
+        self.resent += other.resent;
         self.sum += other.sum;
         // Of the same bounds, so that nothing can be out of them.
         let _ = self.latency.add(&other.latency);

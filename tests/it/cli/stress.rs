@@ -1,8 +1,10 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::command::turnwise;
@@ -156,6 +158,8 @@ fn messages_of_a_session_are_sent_in_their_order_and_the_record_judges() {
         &record,
         "--output",
         &json,
+        "--timeout",
+        "2s",
         "--max-turn-faults",
         "0",
     ];
@@ -236,16 +240,232 @@ fn ctrl_c_ends_it_with_the_summary_so_far() {
 }
 
 #[test]
-fn a_server_that_closes_after_each_answer_without_a_word_fails_nobody() {
+fn a_server_that_closes_after_each_answer_without_a_word_fails_no_request_that_may_be_sent_again() {
     let upstream = Recorder::doing(|exchange| {
         exchange.read_body();
         exchange.finish("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         exchange.close();
     });
     let url = upstream.url();
-    let output =
-        turnwise(&stress(&url, "agent-run", &["--requests", "100", "--concurrency", "2", "--max-error-rate", "0"]));
+    for method in ["GET", "PUT"] {
+        let more = ["--method", method, "--requests", "100", "--concurrency", "2", "--max-error-rate", "0"];
+        let output = turnwise(&stress(&url, "custom", &more));
+        assert_eq!(output.code, 0, "{}", output.all());
+    }
+}
+
+#[test]
+fn what_a_server_has_read_is_what_is_told_and_a_failure_is_told_as_one() {
+    // Every third request is read, and its connection closed instead of answered: new ones and kept ones.
+    for (test, more) in [
+        ("agent-run", &["--requests", "60"][..]),
+        ("session-queue", &["--session-count", "3", "--messages-per-session", "20"]),
+        ("custom", &["--requests", "60", "--body", "x"]),
+    ] {
+        let requests = AtomicUsize::new(0);
+        let upstream = Recorder::doing(move |exchange| {
+            exchange.read_body();
+            if requests.fetch_add(1, Ordering::Relaxed) % 3 == 2 {
+                exchange.close();
+            } else {
+                exchange.finish("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            }
+        });
+        let folder = TempDir::new().expect("a folder");
+        let (json, url) = (path(&folder, "out.json"), upstream.url());
+        let output = turnwise(&stress(&url, test, &[&["--concurrency", "4", "--output", &json], more].concat()));
+        assert_eq!(output.code, 0, "{}", output.all());
+        let told: Value = serde_json::from_str(&read(&folder, "out.json")).expect("JSON");
+        assert_eq!(upstream.count(), 60, "{test}: {told}");
+        let expected = (&json!(60), &json!(40), &json!(20), &json!(0));
+        assert_eq!((&told["total"], &told["successful"], &told["failed"], &told["resent"]), expected, "{test}: {told}");
+        assert!(told["errors"].to_string().contains("no answer"), "{told}");
+    }
+}
+
+#[test]
+fn what_was_sent_again_is_told() {
+    let requests = AtomicUsize::new(0);
+    let upstream = Recorder::doing(move |exchange| {
+        exchange.read_body();
+        if requests.fetch_add(1, Ordering::Relaxed) == 1 {
+            exchange.close();
+        } else {
+            exchange.finish("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let url = upstream.url();
+    let output = turnwise(&stress(&url, "custom", &["--method", "PUT", "--requests", "3", "--concurrency", "1"]));
+    assert!(output.code == 0 && output.stdout.contains("sent again       1 "), "{}", output.all());
+    assert_eq!(upstream.count(), 4);
+}
+
+/// An agent that answers at once and has executed a message each time one of `after` has passed; its record is at `/record`.
+/// What it does not answer it has executed all the same.
+fn agent(answers: impl Fn(usize) -> bool + Send + Sync + 'static, after: &'static [Duration]) -> Recorder {
+    let executed: Arc<Mutex<Vec<(Instant, Value)>>> = Arc::default();
+    let runs = AtomicUsize::new(0);
+    Recorder::doing(move |exchange| {
+        exchange.read_body();
+        if exchange.head.word(1) == "/record" {
+            let now = Instant::now();
+            let mut record = serde_json::Map::new();
+            for (_, one) in executed.lock().expect("lock").iter().filter(|(at, _)| *at <= now) {
+                let list = record.entry(one["session_name"].as_str().expect("a session")).or_insert(json!([]));
+                let number = list.as_array().map_or(0, Vec::len) as f64;
+                let entry = json!({ "message": one["message_content"], "start": number, "end": number + 0.5 });
+                list.as_array_mut().expect("a list").push(entry);
+            }
+            let text = Value::from(record).to_string();
+            exchange.finish(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()));
+            return;
+        }
+        let message: Value = serde_json::from_slice(&exchange.body()).expect("JSON");
+        let mut list = executed.lock().expect("lock");
+        list.extend(after.iter().map(|after| (Instant::now() + *after, message.clone())));
+        list.sort_by_key(|(at, _)| *at);
+        drop(list);
+        if answers(runs.fetch_add(1, Ordering::Relaxed)) {
+            exchange.finish("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        } else {
+            exchange.close();
+        }
+    })
+}
+
+/// Of two sessions of ten messages: those that failed, were repeated, were lost.
+fn judged(agent: &Recorder, more: &[&str]) -> [u64; 3] {
+    let folder = TempDir::new().expect("a folder");
+    let (json, url) = (path(&folder, "out.json"), agent.url());
+    let record = format!("{url}/record");
+    let all = ["--session-count", "2", "--messages-per-session", "10", "--concurrency", "2", "--record", &record];
+    let output = turnwise(&stress(&url, "session-queue", &[&all[..], &["--output", &json], more].concat()));
     assert_eq!(output.code, 0, "{}", output.all());
+    let told: Value = serde_json::from_str(&read(&folder, "out.json")).expect("JSON");
+    let turns = &told["turns"];
+    [&told["failed"], &turns["repeated"], &turns["lost"]].map(|count| count.as_u64().expect("a number"))
+}
+
+const AT_ONCE: Duration = Duration::ZERO;
+const SOON: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_millis(1500);
+
+#[test]
+fn what_was_executed_and_not_answered_is_a_failure_and_not_repeated() {
+    let agent = agent(|number| number % 4 != 3, &[AT_ONCE]);
+    assert_eq!(judged(&agent, &[]), [5, 0, 0]);
+    assert_eq!(agent.seen().iter().filter(|seen| seen.target() != "/record").count(), 20);
+}
+
+#[test]
+fn an_agent_that_executes_a_little_after_its_answer_has_lost_nothing() {
+    let agent = agent(|_| true, &[LATE]);
+    assert_eq!(judged(&agent, &[]), [0, 0, 0]);
+}
+
+#[test]
+fn an_agent_that_executes_once_more_after_its_answer_is_seen() {
+    let agent = agent(|_| true, &[AT_ONCE, SOON]);
+    assert_eq!(judged(&agent, &[]), [0, 20, 0]);
+}
+
+#[test]
+fn an_agent_that_never_executes_is_waited_for_no_longer_than_for_an_answer() {
+    let agent = agent(|_| true, &[]);
+    assert_eq!(judged(&agent, &["--timeout", "2s"]), [0, 0, 20]);
+}
+
+#[test]
+fn where_the_order_of_messages_bounds_the_rate_the_summary_says_so() {
+    let upstream = Recorder::start();
+    let url = upstream.url();
+    for (sessions, is_bound) in [("1", true), ("50", false)] {
+        let more =
+            ["--requests", "50", "--concurrency", "5", "--session-in", "header:x-s", "--session-count", sessions];
+        let output = turnwise(&stress(&url, "custom", &more));
+        assert_eq!(output.code, 0, "{}", output.all());
+        assert_eq!(output.stdout.contains("--session-count makes more"), is_bound, "{}", output.stdout);
+    }
+}
+
+#[test]
+fn clients_have_as_many_connections_as_the_hard_limit_allows() {
+    let upstream = Recorder::doing(|exchange| {
+        exchange.read_body();
+        exchange.sleep(100);
+        exchange.finish("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    let url = upstream.url();
+    let arguments = stress(&url, "agent-run", &["--requests", "100", "--concurrency", "100", "--max-error-rate", "0"]);
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -S -n 40 && exec \"$0\" \"$@\"", BINARY])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("a shell");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("100 successful"), "{text}");
+}
+
+#[test]
+fn a_process_that_ends_amid_the_run_is_told() {
+    let upstream = Recorder::start();
+    let url = upstream.url();
+    let mut child = Command::new("sleep").arg("600").spawn().expect("a process");
+    let pid = child.id().to_string();
+    let more = ["--requests", "20", "--rate", "10", "--pid", &pid];
+    let output = std::thread::scope(|scope| {
+        let run = scope.spawn(|| turnwise(&stress(&url, "agent-run", &more)));
+        upstream.wait_seen(1);
+        child.kill().expect("our child");
+        run.join().expect("it ends")
+    });
+    child.wait().expect("our child");
+    assert!(output.code == 0 && output.stdout.contains("ENDED amid the run"), "{}", output.all());
+}
+
+#[test]
+fn fields_of_one_name_are_all_sent_and_no_body_is_said_to_be_none() {
+    let upstream = Recorder::start();
+    let url = upstream.url();
+    for (method, length) in
+        [("POST", Some("0")), ("PUT", Some("0")), ("PATCH", Some("0")), ("GET", None), ("DELETE", None)]
+    {
+        let before = upstream.count();
+        let more = ["--requests", "1", "--method", method, "-H", "X-A: 1", "-H", "X-A: 2"];
+        let output = turnwise(&stress(&url, "custom", &more));
+        assert_eq!(output.code, 0, "{}", output.all());
+        let seen = upstream.seen();
+        assert_eq!(seen[before].head.all("x-a"), ["1", "2"]);
+        assert_eq!(seen[before].header("content-length").as_deref(), length, "{method}");
+    }
+}
+
+#[test]
+fn a_body_that_gets_a_session_stays_what_it_was_elsewhere() {
+    let upstream = Recorder::start();
+    let url = upstream.url();
+    let body = r#"{"z":12345678901234567890123,"f":1.10,"b": 2,"a":[{"s":0}]}"#;
+    let more = ["--requests", "1", "--body", body, "--session-in", "json:/a/0/s"];
+    let output = turnwise(&stress(&url, "custom", &more));
+    assert_eq!(output.code, 0, "{}", output.all());
+    assert_eq!(upstream.only().text(), body.replace(r#""s":0"#, r#""s":"stress-7-s0""#));
+}
+
+#[test]
+fn figures_can_go_to_stdout_and_a_run_that_does_not_begin_leaves_no_file() {
+    let upstream = Recorder::start();
+    let url = upstream.url();
+    let output = turnwise(&stress(&url, "agent-run", &["--requests", "3", "--output", "-"]));
+    let told: Value = serde_json::from_str(&output.stdout).expect("JSON and nothing else");
+    assert!(told["total"] == 3 && output.stderr.contains("3 successful"), "{}", output.all());
+    assert!(!Path::new("-").exists());
+    let folder = TempDir::new().expect("a folder");
+    let (new, old) = (path(&folder, "new.json"), path(&folder, "old.html"));
+    std::fs::write(&old, "old").expect("a file");
+    let more = ["--requests", "3", "--pid", "4000000", "--output", &new, "--report", &old];
+    assert_eq!(turnwise(&stress(&url, "agent-run", &more)).code, 1);
+    assert!(!Path::new(&new).exists() && read(&folder, "old.html") == "old");
 }
 
 #[test]
@@ -270,8 +490,12 @@ fn an_open_loop_ends_in_time_and_tells_what_it_could_not_send() {
         exchange.finish("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     });
     let url = upstream.url();
-    let output = turnwise(&stress(&url, "agent-run", &["--duration", "1s", "--rate", "100", "--concurrency", "5"]));
+    let load = ["--duration", "1s", "--rate", "100", "--concurrency", "5"];
+    let output = turnwise(&stress(&url, "agent-run", &load));
     assert!(output.code == 0 && output.stdout.contains("not sent") && upstream.count() <= 20, "{}", output.all());
+    // Where something is to hold, what could not be sent is no success.
+    let output = turnwise(&stress(&url, "agent-run", &[&load[..], &["--max-error-rate", "0.5"]].concat()));
+    assert!(output.code == 1 && output.stdout.contains("not sent count as failed"), "{}", output.all());
 }
 
 #[test]
@@ -303,8 +527,17 @@ fn what_cannot_be_is_said_before_any_load() {
     for (arguments, code, said) in [
         (stress(&url, "agent-run", &["--output", "/nowhere/x.json"]), 1, "cannot be written"),
         (stress(&url, "agent-run", &["--pid", "4000000"]), 1, "cannot be looked at"),
-        (stress("https://a", "agent-run", &[]), 1, "https"),
-        (stress(&url, "custom", &["--path", "no slash"]), 1, "is no path"),
+        (stress(&url, "agent-run", &["--output", "-", "--report", "-"]), 2, "only one of"),
+        (stress("https://a", "agent-run", &[]), 2, "https"),
+        (stress("nonsense", "agent-run", &[]), 2, "--url"),
+        (stress("http://no.such.host.invalid", "agent-run", &["--requests", "1"]), 1, "is not known"),
+        (stress(&url, "custom", &["--path", "no slash"]), 2, "is no path"),
+        (stress(&url, "custom", &["--path", "/a b"]), 2, "is no path"),
+        (stress(&url, "custom", &["--body", "no JSON", "--session-in", "json:/s"]), 2, "is no JSON"),
+        (stress(&url, "custom", &["--body", "{}", "--session-in", "json:/a/s"]), 2, "no object"),
+        (stress(&url, "agent-run", &["--agent-name", "a b"]), 2, "is no path"),
+        (stress(&url, "agent-run", &["--agent-name", "a?b"]), 2, "no name of an agent"),
+        (stress(&url, "agent-run", &["--api-key", "a\nb"]), 2, "--api-key is no field value"),
         (stress(&url, "custom", &["--session-in", "body:x"]), 2, "header:NAME"),
         (stress(&url, "everything", &[]), 2, "possible values"),
         (stress(&url, "agent-run", &["--timeout", "soon"]), 2, "--timeout"),
@@ -313,10 +546,14 @@ fn what_cannot_be_is_said_before_any_load() {
         (stress(&url, "custom", &["--record", "http://127.0.0.1:1/"]), 2, "{message}"),
         (stress(&url, "session-queue", &["--record", "http://127.0.0.1:1/"]), 1, "the record cannot be had"),
         (stress(&url, "session-queue", &["--duration", "1s"]), 2, "--duration is not for"),
-        (stress(&url, "session-queue", &["--rate", "5000"]), 1, "too much"),
+        (stress(&url, "session-queue", &["--record", "nonsense"]), 2, "--record"),
+        (stress(&url, "session-queue", &["--record", "https://127.0.0.1/record"]), 2, "https"),
+        (stress(&url, "session-queue", &["--requests", "10"]), 2, "--requests is not for"),
+        (stress(&url, "agent-run", &["--requests", "10", "--duration", "1s"]), 2, "--duration"),
+        (stress(&url, "session-queue", &["--rate", "5000"]), 2, "too much"),
         (stress(&url, "agent-run", &["--rate", "1e-20"]), 2, "--rate"),
-        (stress("http://127.0.0.1:99999", "agent-run", &[]), 1, "is no port"),
-        (stress("http://a:b@127.0.0.1", "agent-run", &[]), 1, "more than a host"),
+        (stress("http://127.0.0.1:99999", "agent-run", &[]), 2, "is no port"),
+        (stress("http://a:b@127.0.0.1", "agent-run", &[]), 2, "more than a host"),
     ] {
         let output = turnwise(&arguments);
         assert_eq!(output.code, code, "{arguments:?}: {}", output.all());
