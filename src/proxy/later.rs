@@ -27,6 +27,7 @@ use crate::response::body::ProxyBody;
 use crate::response::ending::Ending;
 use crate::response::job as answers;
 use crate::response::refusal::{JobRefusal, Refusal};
+use crate::time;
 use crate::upstream::fields::{TURNWISE_SESSION, TURNWISE_TURN};
 
 pub use run::JobRunner;
@@ -95,6 +96,7 @@ pub(super) async fn accept(proxy: Arc<Proxy>, received: Box<Received>, preferred
 /// How a job stands when it has ended or has been waited for long enough. Where the gateway is about to end, one that does not
 /// run will not, and for one that runs there is time as long as for other requests.
 async fn wait_for(proxy: &Proxy, jobs: &Arc<Jobs>, id: JobId, wait: Duration) -> Option<View> {
+    let began = time::now();
     tokio::select! {
         biased;
         view = jobs.ended(id, wait) => return view,
@@ -102,7 +104,8 @@ async fn wait_for(proxy: &Proxy, jobs: &Arc<Jobs>, id: JobId, wait: Duration) ->
     }
     let runs = jobs.ended(id, Duration::ZERO).await.is_some_and(|view| view.status == Status::Running);
     let left = proxy.edition.load().policy.server.drain_timeout.saturating_sub(PARTING);
-    jobs.ended(id, if runs { wait.min(left) } else { Duration::ZERO }).await
+    let waited = time::now().saturating_duration_since(began);
+    jobs.ended(id, if runs { wait.saturating_sub(waited).min(left) } else { Duration::ZERO }).await
 }
 
 /// The answer to a job that has ended, if it can be had.

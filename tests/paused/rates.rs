@@ -81,6 +81,23 @@ fn a_token_that_does_not_come_in_time_is_a_429_and_is_not_spent() {
 }
 
 #[test]
+fn who_finds_the_line_full_may_come_back_when_its_first_has_gone() {
+    paused(async {
+        let house =
+            House::new(&rate("per: route, rate: 6/min, burst: 5, when_exceeded: wait, queue: 2, queue_timeout: 1h"));
+        assert_eq!(codes(&house, 5).await, [200; 5]);
+        let waiting = [house.get("/", ""), house.get("/", "")];
+        settle().await;
+        let answer = house.get("/", "").answer().await;
+        assert_eq!((answer.status, answer.retry_after()), (429, 10));
+        for one in waiting {
+            assert_eq!(one.status().await, 200);
+        }
+        house.at_rest().await;
+    });
+}
+
+#[test]
 fn one_who_leaves_while_waiting_for_a_token_gives_its_place_to_the_next() {
     paused(async {
         let house = House::new(&rate("per: route, rate: 1/min, burst: 1, when_exceeded: wait, queue_timeout: 1h"));

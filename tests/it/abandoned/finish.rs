@@ -54,7 +54,6 @@ fn the_next_turn_of_the_session_does_not_overlap_with_abandoned_work() {
     gone.leave();
     let mut next = gateway.begin(&get("/next").session("a"));
     gateway.wait_for_turn(1);
-    crate::harness::wait::give_it_a_chance();
     assert_eq!(upstream.count(), 1);
     upstream.open();
     next.response().assert_ok();
@@ -69,7 +68,6 @@ fn work_that_was_answered_with_504_counts_on() {
     gateway.ask(&get("/slow").making("hold")).assert_problem(504, "upstream_timeout");
     let mut next = gateway.begin(&get("/next"));
     gateway.wait_for_place(1);
-    crate::harness::wait::give_it_a_chance();
     assert_eq!(upstream.count(), 1);
     upstream.open();
     next.response().assert_ok();
@@ -93,7 +91,6 @@ fn a_stream_whose_reader_left_is_read_to_its_end() {
     gone.leave();
     let mut next = gateway.begin(&get("/next"));
     gateway.wait_for_place(1);
-    crate::harness::wait::give_it_a_chance();
     assert_eq!(upstream.count(), 1);
     upstream.open();
     next.response().assert_ok();

@@ -71,7 +71,7 @@ fn one_whose_answer_comes_in_is_stopped() {
     let gateway = Gateway::with(&upstream, &policy("", ""));
     let path = accept(&gateway, &job("a", "stream 10000 20"));
     upstream.wait_seen(1);
-    crate::harness::wait::give_it_a_chance();
+    gateway.wait_metric("turnwise_upstream_duration_seconds_count", &[("upstream", "agents")], 1.0);
     assert_eq!(gateway.ask(&cancel(&path)).assert_ok().json()["status"], "cancelled");
     eventually("it is hung up on", || upstream.running() == 0);
     assert!(upstream.only().client_gone);

@@ -1,5 +1,5 @@
-use super::{accept, becomes, in_sessions, job, policy};
-use crate::harness::{Gateway, Recorder, get};
+use super::{accept, becomes, count, in_sessions, job, policy};
+use crate::harness::{Gateway, Recorder, eventually, get};
 
 #[test]
 fn jobs_of_one_session_run_in_the_order_of_acceptance() {
@@ -59,11 +59,14 @@ fn a_session_of_some_width_has_so_many_jobs_at_once() {
         accept(&gateway, &job(&number.to_string(), "hold").session("s"));
     }
     upstream.wait_running(2);
-    crate::harness::wait::give_it_a_chance();
-    assert_eq!(upstream.count(), 2);
+    // Begun after those before it had their chance.
+    accept(&gateway, &job("other", "").session("other"));
+    upstream.wait_seen(3);
+    eventually("the other one is done", || count(&gateway, "succeeded") == 1);
+    assert_eq!((upstream.count(), upstream.running()), (3, 2));
     upstream.open();
-    upstream.wait_seen(4);
-    assert_eq!(upstream.peak(), 2);
+    upstream.wait_seen(5);
+    assert_eq!(upstream.peak(), 3);
 }
 
 #[test]
@@ -90,14 +93,16 @@ fn sessions_of_a_body_keep_their_order_and_made_up_keys_are_told_and_kept() {
     accept(&gateway, &post("{\"session_id\":\"s\"}").making("hold"));
     accept(&gateway, &post("{\"session_id\":\"s\"}").making("hold"));
     upstream.wait_running(1);
-    crate::harness::wait::give_it_a_chance();
-    assert_eq!(upstream.count(), 1);
-    upstream.open();
+    // Begun after the one before it had its chance.
+    accept(&gateway, &post("{\"session_id\":\"other\"}"));
     upstream.wait_seen(2);
+    assert_eq!(upstream.running(), 1);
+    upstream.open();
+    upstream.wait_seen(3);
     let answer = gateway.ask(&post("{\"text\":\"hi\"}").making("status 503"));
     let key = answer.header("turnwise-session").expect("Turnwise-Session");
     becomes(&gateway, &super::accepted(&answer), "failed");
-    let sent: Vec<_> = upstream.seen()[2..].iter().map(|seen| seen.text()).collect();
+    let sent: Vec<_> = upstream.seen()[3..].iter().map(|seen| seen.text()).collect();
     assert_eq!(sent.len(), 2);
     for body in sent {
         let sent: serde_json::Value = serde_json::from_str(&body).expect("JSON");

@@ -5,7 +5,7 @@ use crate::harness::{Gateway, Recorder, get};
 fn kept(upstream: &Recorder, gateway: &Gateway) {
     let mut all: Vec<_> = (0..40).map(|_| gateway.begin(&get("/").making("hold"))).collect();
     upstream.wait_running(4);
-    crate::harness::wait::give_it_a_chance();
+    gateway.wait_for_place(36);
     assert_eq!(upstream.running(), 4);
     upstream.open();
     for connection in &mut all {

@@ -68,7 +68,6 @@ fn turns_keep_their_order_through_reloads() {
         gateway.wait_for_turn(place);
         gateway.reload(&upstream, &policy(&format!(", queue: {}", 10 + place)));
     }
-    crate::harness::wait::give_it_a_chance();
     assert_eq!(upstream.count(), 1, "a reload is no turn");
     upstream.open();
     for connection in &mut all {

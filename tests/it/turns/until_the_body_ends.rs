@@ -18,7 +18,6 @@ fn a_streaming_answer_holds_its_turn() {
     first.until("hello");
     let mut second = gateway.begin(&get("/2").session("a"));
     gateway.wait_for_turn(1);
-    crate::harness::wait::give_it_a_chance();
     assert_eq!(upstream.count(), 1);
     upstream.open();
     first.until("0\r\n\r\n");
