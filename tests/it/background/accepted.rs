@@ -52,7 +52,8 @@ fn what_is_sent_upstream_is_what_came() {
         .header("traceparent", trace)
         .header("X-Request-Id", "rid");
     let path = accept(&gateway, &request.header("Authorization", "again"));
-    upstream.wait_seen(1);
+    // It has been noted before its body has been read.
+    gateway.wait_metric("turnwise_jobs", &[("status", "succeeded")], 1.0);
     let seen = upstream.only();
     assert_eq!((seen.head.word(0), seen.target(), seen.text().as_str()), ("POST", "/a%20b?x=1&y", "body"));
     assert_eq!(seen.head.all("x-twice"), ["1", "2"]);
